@@ -1,0 +1,77 @@
+//! `/api/daemon`: what daemons call.
+
+use axum::{extract::State, response::Response};
+use serde_json::json;
+
+use super::{
+    Api,
+    answer::ok,
+    extract::{self, Began, Body, Caller, Segment},
+};
+use crate::{
+    error::{Error, Result},
+    fleet::Beat,
+    ids::RuntimeId,
+    protocol::daemon::{Deregister, Heartbeat, Register},
+};
+
+/// Registers a daemon's runtimes.
+pub async fn register(State(api): State<Api>, caller: Caller, Body(request): Body<Register>) -> Result<Response> {
+    let (daemon, entries) = (request.daemon_id.clone(), request.runtimes.len());
+    let registered = api.fleet.register(caller.user(), request).await?;
+    tracing::info!(daemon, entries, "daemon registered");
+    Ok(ok(registered))
+}
+
+/// Takes runtimes offline.
+pub async fn deregister(State(api): State<Api>, caller: Caller, Body(request): Body<Deregister>) -> Result<Response> {
+    if request.runtime_ids.is_empty() {
+        return Err(Error::invalid("runtime_ids_required", "runtime_ids is required"));
+    }
+    let ids: Vec<RuntimeId> =
+        request.runtime_ids.iter().map(|text| extract::id(text.trim(), "runtime_ids")).collect::<Result<_>>()?;
+    api.fleet.deregister(caller.user(), ids).await?;
+    Ok(ok(json!({ "status": "ok" })))
+}
+
+/// A beat over HTTP.
+pub async fn heartbeat(
+    State(api): State<Api>,
+    caller: Caller,
+    Began(began): Began,
+    Body(beat): Body<Heartbeat>,
+) -> Result<Response> {
+    if beat.runtime_id.is_empty() {
+        return Err(Error::invalid("runtime_id_required", "runtime_id is required"));
+    }
+    let runtime = extract::id(&beat.runtime_id, "runtime_id")?;
+    match api.fleet.beat(caller.user(), runtime, began).await? {
+        Beat::Recorded | Beat::TakenOffline => Ok(ok(json!({ "status": "ok" }))),
+        Beat::Gone => Err(Error::not_found("runtime_not_found", "runtime not found")),
+    }
+}
+
+/// A workspace's repositories and settings.
+pub async fn repos(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
+    let workspace = extract::id(&segment, "workspace_id")?;
+    api.fleet.repos(workspace, caller.user()).await.map(ok)
+}
+
+/// A workspace's enabled custom profiles: none can be made yet.
+pub async fn runtime_profiles(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
+    let workspace = extract::id(&segment, "workspace_id")?;
+    api.fleet.require_member(workspace, caller.user()).await?;
+    Ok(ok(json!({ "workspace_id": workspace, "runtime_profiles": [] })))
+}
+
+/// Ends tasks that a restarted daemon left behind: there are no tasks yet.
+pub async fn recover_orphans(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
+    api.fleet.admit(extract::id(&segment, "runtime_id")?, caller.user()).await?;
+    Ok(ok(json!({ "orphaned": 0, "retried": 0 })))
+}
+
+/// Asks for work: there is none yet.
+pub async fn claim(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
+    api.fleet.admit(extract::id(&segment, "runtime_id")?, caller.user()).await?;
+    Ok(ok(json!({ "task": null })))
+}

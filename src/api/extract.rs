@@ -1,0 +1,168 @@
+//! What handlers take out of a request.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, request::Parts},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::Api;
+use crate::{
+    error::{Error, Result},
+    identity::{Identity, members, workspaces},
+    ids::{UserId, WorkspaceId},
+    protocol::lenient,
+    time::Timestamp,
+};
+
+/// Bytes of a body at most.
+const BODY: usize = 1 << 20;
+
+/// Who calls; put there by the guard.
+#[derive(Clone, Copy)]
+pub struct Caller(pub Identity);
+
+impl Caller {
+    /// The person behind the credential.
+    pub fn user(&self) -> UserId {
+        self.0.user()
+    }
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self> {
+        parts
+            .extensions
+            .get::<Self>()
+            .copied()
+            .ok_or_else(|| Error::unauthenticated("not_authenticated", "user not authenticated"))
+    }
+}
+
+/// When the request's head had been read, in the database's time.
+#[derive(Clone, Copy)]
+pub struct Began(pub Timestamp);
+
+impl FromRequestParts<Api> for Began {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or_else(|| Self(api.db.clock().now())))
+    }
+}
+
+/// The body as it came.
+pub struct Raw(pub Bytes);
+
+impl FromRequest<Api> for Raw {
+    type Rejection = Error;
+    async fn from_request(request: Request, _: &Api) -> Result<Self> {
+        let declared = request
+            .headers()
+            .get(axum::http::header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if declared.is_some_and(|length| length > BODY as u64) {
+            return Err(too_large());
+        }
+        match axum::body::to_bytes(request.into_body(), BODY).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(error) if is_limit(&error) => Err(too_large()),
+            Err(_) => Err(bad_body()),
+        }
+    }
+}
+
+/// The body as lenient JSON.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
+    type Rejection = Error;
+    async fn from_request(request: Request, api: &Api) -> Result<Self> {
+        let Raw(bytes) = Raw::from_request(request, api).await?;
+        lenient::decode(&bytes).map(Self).map_err(|error| {
+            tracing::debug!(%error, "a body that cannot be read");
+            bad_body()
+        })
+    }
+}
+
+/// The refusal of a body that is not what the route takes.
+pub fn bad_body() -> Error {
+    Error::invalid("invalid_body", "invalid request body")
+}
+
+fn too_large() -> Error {
+    Error::too_large("body_too_large", "request body too large")
+}
+
+fn is_limit(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An id in a path; `what` names it in the refusal.
+pub fn id<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::invalid("invalid_id", format!("invalid {what}")))
+}
+
+/// The single parameter of a path.
+pub type Segment = Path<String>;
+
+/// A workspace as a request may name it.
+#[derive(Debug, Default, Clone, Deserialize)]
+pub struct WorkspaceQuery {
+    #[serde(default)]
+    workspace_slug: Option<String>,
+    #[serde(default)]
+    workspace_id: Option<String>,
+}
+
+impl WorkspaceQuery {
+    /// Looks the named workspace up: query slug, header slug, query id, header id, in this order.
+    /// `None` when none is named. Membership is not asked for.
+    pub async fn resolve(&self, api: &Api, headers: &HeaderMap) -> Result<Option<WorkspaceId>> {
+        let header = |name: &str| {
+            headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        if let Some(slug) = given(&self.workspace_slug).or_else(|| header("x-workspace-slug")) {
+            let found = api.db.read(async move |db| workspaces::find(db, &slug).await).await?;
+            return found.map(Some).ok_or_else(members::workspace_not_found);
+        }
+        match given(&self.workspace_id).or_else(|| header("x-workspace-id")) {
+            Some(text) => id(&text, "workspace_id").map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The workspace a request selected, if it did; not yet checked for membership.
+pub struct Selected(pub Option<WorkspaceId>);
+
+impl Selected {
+    /// The workspace, where one is needed.
+    pub fn required(&self) -> Result<WorkspaceId> {
+        self.0.ok_or_else(workspace_required)
+    }
+}
+
+/// The refusal of a request that names no workspace where one is needed.
+pub fn workspace_required() -> Error {
+    Error::invalid("workspace_required", "workspace_id or workspace_slug is required")
+}
+
+impl FromRequestParts<Api> for Selected {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
+        let Query(query) = Query::<WorkspaceQuery>::try_from_uri(&parts.uri)
+            .map_err(|_| Error::invalid("invalid_query", "invalid query"))?;
+        query.resolve(api, &parts.headers).await.map(Self)
+    }
+}

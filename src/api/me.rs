@@ -1,0 +1,22 @@
+//! `/api/me`.
+
+use axum::{extract::State, response::Response};
+
+use super::{
+    Api,
+    answer::ok,
+    extract::{Body, Caller},
+};
+use crate::{error::Result, identity::users, protocol::people::PatchMe};
+
+/// The caller.
+pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response> {
+    let user = caller.user();
+    api.db.read(async move |db| users::get(db, user).await).await.map(ok)
+}
+
+/// Changes the caller.
+pub async fn patch(State(api): State<Api>, caller: Caller, Body(change): Body<PatchMe>) -> Result<Response> {
+    let user = caller.user();
+    api.db.write_global(async move |tx| users::patch(tx, user, &change).await).await.map(ok)
+}

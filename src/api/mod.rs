@@ -1,0 +1,47 @@
+//! HTTP: a file per resource. Handlers extract, call the domain and render; no SQL and no rules
+//! here. `routes` says who may call what.
+
+mod answer;
+mod daemon;
+mod extract;
+mod guard;
+mod health;
+mod me;
+mod request_log;
+mod routes;
+mod runtimes;
+pub mod server;
+mod sockets;
+mod tokens;
+mod workspaces;
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use crate::{db::Db, fleet::Fleet, identity::tokens::LastUsed, ws::Sockets};
+
+pub use routes::router;
+
+/// What the routes need of the rest; clones are cheap.
+#[derive(Clone)]
+pub struct Api(pub Arc<Parts>);
+
+/// The parts.
+pub struct Parts {
+    /// The store.
+    pub db: Db,
+    /// The runtimes.
+    pub fleet: Arc<Fleet>,
+    /// The sockets.
+    pub sockets: Sockets,
+    /// When tokens were used.
+    pub last_used: Arc<LastUsed>,
+    /// Whether this node wants traffic.
+    pub ready: Arc<AtomicBool>,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,220 @@
+//! The whole: builds the parts, joins them, starts and stops them in order. Tests start the same
+//! one, on port 0.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api::{self, Api, Parts},
+    config::Config,
+    db::{self, DataDirLock, Db},
+    error::{Error, Result},
+    events::{self, Journal, Lanes},
+    fleet::Fleet,
+    hub::Registry,
+    identity::{
+        bootstrap::{self, FirstOwner},
+        tokens::LastUsed,
+    },
+    ws::Sockets,
+};
+
+/// Between two runs of the small jobs.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// A shutdown takes this long at most; sockets are told within the first part of it.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(3);
+/// A clock this far from the database's is worth a warning.
+const CLOCK_WARNING: Duration = Duration::from_secs(2);
+/// … and one this far away keeps the node from being ready: its times would mislead.
+const CLOCK_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running hub.
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Made by the first start on an empty store.
+    first_owner: Option<FirstOwner>,
+    parts: Arc<Parts>,
+    lanes: Arc<Lanes>,
+    stop: CancellationToken,
+    listening: CancellationToken,
+    connections: TaskTracker,
+    jobs: TaskTracker,
+    _data_dir: Option<DataDirLock>,
+}
+
+impl App {
+    /// Starts a hub.
+    pub async fn start(config: Config) -> Result<Self> {
+        raise_file_limit();
+        let data_dir = match config.db.url {
+            None => Some(db::lock_data_dir(&config.db.data_dir)?),
+            Some(_) => None,
+        };
+        if config.redis_url.is_some() {
+            tracing::warn!("redis.url is set, but one node keeps its liveness in the database and uses no Redis yet");
+        }
+        let lanes = Lanes::new(config.events.clone());
+        let db = Db::open(&config.db, Journal::new(lanes.clone())).await?;
+        let epoch = events::establish(&db, config.db.synchronous).await?;
+        lanes.set_epoch(&epoch);
+        let first_owner = bootstrap::first_owner(&db).await?;
+
+        let registry = Arc::new(Registry::default());
+        let fleet = Arc::new(Fleet::new(db.clone(), registry.clone(), config.fleet.clone()));
+        let sockets = Sockets {
+            db: db.clone(),
+            lanes: lanes.clone(),
+            fleet: fleet.clone(),
+            registry,
+            settings: config.ws.clone(),
+            node: uuid::Uuid::new_v4().simple().to_string()[..12].into(),
+            tracker: TaskTracker::new(),
+            draining: CancellationToken::new(),
+        };
+        let parts = Arc::new(Parts {
+            db,
+            fleet,
+            sockets,
+            last_used: Arc::new(LastUsed::default()),
+            ready: Arc::new(AtomicBool::new(true)),
+        });
+
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| Error::internal(format_args!("listening on {}: {error}", config.listen)))?;
+        let address = listener.local_addr().map_err(Error::internal)?;
+        let app = Self {
+            address,
+            first_owner,
+            parts: parts.clone(),
+            lanes: lanes.clone(),
+            stop: CancellationToken::new(),
+            listening: CancellationToken::new(),
+            connections: TaskTracker::new(),
+            jobs: TaskTracker::new(),
+            _data_dir: data_dir,
+        };
+        app.jobs.spawn(lanes.keep_whole(parts.db.clone(), app.stop.clone()));
+        app.jobs.spawn(housekeeping(parts.clone(), config.events, app.stop.clone()));
+        app.jobs.spawn(api::server::serve(
+            listener,
+            api::router(Api(parts)),
+            app.listening.clone(),
+            app.connections.clone(),
+        ));
+        tracing::info!(%address, database = if app.parts.db.is_shared() { "postgres" } else { "sqlite" }, "listening");
+        Ok(app)
+    }
+
+    /// The token that the first start made, told once.
+    pub fn first_token(&self) -> Option<&str> {
+        self.first_owner.as_ref().map(|owner| owner.token.as_str())
+    }
+
+    /// The first owner's address and workspace.
+    pub fn first_home(&self) -> Option<(&str, &str)> {
+        self.first_owner.as_ref().map(|owner| (owner.email.as_str(), owner.slug.as_str()))
+    }
+
+    /// Moves the hub's clock ahead; for tests of what takes days.
+    pub fn advance_clock(&self, by: Duration) {
+        self.parts.db.clock().advance(by);
+    }
+
+    /// Statements sent to the database so far; what a path costs is the difference.
+    pub fn statements(&self) -> u64 {
+        self.parts.db.statements()
+    }
+
+    /// Removes what is over the log's limits now; the housekeeping does it every minute.
+    pub async fn prune_events(&self, config: &Config) -> Result<u64> {
+        events::prune(&self.parts.db, &config.events).await
+    }
+
+    /// Stops in order: no new work, sockets told, requests finished, what is noted written, pools
+    /// closed.
+    pub async fn stop(self) {
+        let parts = &self.parts;
+        parts.ready.store(false, Ordering::Relaxed);
+        let deadline = tokio::time::Instant::now() + SHUTDOWN;
+        let order = async {
+            self.listening.cancel();
+            self.connections.close();
+            parts.sockets.drain(DRAIN).await;
+            parts.sockets.tracker.wait().await;
+            self.connections.wait().await;
+        };
+        if tokio::time::timeout_at(deadline, order).await.is_err() {
+            tracing::warn!(
+                sockets = parts.sockets.registry.len(),
+                requests = self.connections.len(),
+                "stopping with some of them open"
+            );
+        }
+        if let Err(error) = parts.last_used.flush(&parts.db).await {
+            tracing::warn!(%error, "writing when tokens were last used");
+        }
+        if let Err(error) = events::close(&parts.db).await {
+            tracing::warn!(%error, "noting the clean stop");
+        }
+        self.stop.cancel();
+        self.jobs.close();
+        self.jobs.wait().await;
+        parts.db.close().await;
+        tracing::info!(epoch = %self.lanes.epoch(), "stopped");
+    }
+}
+
+async fn housekeeping(parts: Arc<Parts>, settings: events::Settings, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        match parts.db.measure_clock().await {
+            Ok(distance) => {
+                if distance > CLOCK_WARNING {
+                    tracing::warn!(?distance, "this machine's clock differs from the database's");
+                }
+                parts.ready.store(distance <= CLOCK_LIMIT, Ordering::Relaxed);
+            }
+            Err(error) => tracing::warn!(%error, "asking the database for the time"),
+        }
+        if let Err(error) = parts.last_used.flush(&parts.db).await {
+            tracing::warn!(%error, "writing when tokens were last used");
+        }
+        match events::prune(&parts.db, &settings).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "pruned the event log"),
+            Err(error) => tracing::warn!(%error, "pruning the event log"),
+        }
+    }
+}
+
+/// A socket is a file: the soft limit of 1,024 would end a fleet early.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => tracing::info!(from = ?limit.current, to = ?limit.maximum, "raised the limit of open files"),
+        Err(error) => tracing::warn!(%error, limit = ?limit.current, "raising the limit of open files"),
+    }
+}

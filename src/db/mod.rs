@@ -1,0 +1,291 @@
+//! The relational store: SQLite in the process or PostgreSQL beside it, behind one interface.
+//!
+//! Every statement in the program goes through [`Db::read`] or [`Db::write`], which run the whole
+//! conversation with the database in a task of its own: a caller that goes away cancels nothing
+//! half-way, no connection returns to a pool inside an open transaction, and no query sits under a
+//! timer of ours (time limits are the server's). Inside, the `on!` macro runs one expression on
+//! either database.
+
+mod clock;
+mod migrate;
+mod open;
+mod session;
+mod settings;
+mod write;
+
+use std::{
+    collections::HashMap,
+    future::{Future, IntoFuture},
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sqlx::{PgPool, SqlitePool};
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+pub use clock::Clock;
+pub use open::DataDirLock;
+pub use session::{Arm, Session};
+pub use settings::{KEYS, Settings, Synchronous};
+pub use write::{Batch, Sealed, Sink, Tx};
+
+use crate::{
+    error::{Error, Result, database_is_away},
+    ids::WorkspaceId,
+};
+
+/// Writes of one workspace that may hold connections at once. Four keep a hot workspace's counter
+/// row busy; more only queue on its lock, and take connections from the quiet ones.
+const WRITERS_PER_WORKSPACE: usize = 4;
+
+/// How often a read is run again when the connection it was given turns out to be dead. As many
+/// idle connections as a pool holds may have died with a restarted server.
+const DEAD_CONNECTIONS: u32 = 40;
+
+/// A handle on the store; clones are cheap.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    pools: Pools,
+    clock: Clock,
+    sink: Arc<dyn Sink>,
+    permits: Mutex<HashMap<WorkspaceId, Weak<Semaphore>>>,
+    statements: AtomicU64,
+}
+
+enum Pools {
+    Postgres(PgPool),
+    Sqlite { readers: SqlitePool, writer: SqlitePool },
+}
+
+impl Db {
+    /// Opens and migrates the store that the settings name.
+    pub async fn open(settings: &Settings, sink: Arc<dyn Sink>) -> Result<Self> {
+        let pools = match &settings.url {
+            Some(url) => open::postgres(settings, url).await?,
+            None => open::sqlite(settings).await?,
+        };
+        let db = Self(Arc::new(Inner {
+            pools,
+            clock: Clock::default(),
+            sink,
+            permits: Mutex::default(),
+            statements: AtomicU64::new(0),
+        }));
+        db.measure_clock().await?;
+        Ok(db)
+    }
+
+    /// The clock that all stored times come from.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// Statements sent since the start, `BEGIN` and `COMMIT` included.
+    pub fn statements(&self) -> u64 {
+        self.0.statements.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is PostgreSQL.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0.pools, Pools::Postgres(_))
+    }
+
+    /// Compares this machine's clock with the database's and returns the distance.
+    pub async fn measure_clock(&self) -> Result<Duration> {
+        if !self.is_shared() {
+            return Ok(Duration::ZERO);
+        }
+        let clock = self.0.clock.clone();
+        self.read(async move |db| {
+            let asked = std::time::Instant::now();
+            let now: i64 = on!(
+                db,
+                pg "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+                lite "SELECT 0",
+                |c, sql| sqlx::query_scalar(sql).fetch_one(c)
+            )?;
+            Ok(clock.learn(crate::time::Timestamp(now), asked.elapsed()))
+        })
+        .await
+    }
+
+    /// Runs `body` on a connection, outside any transaction. It may run again on another
+    /// connection when its first turns out to be dead, so it has no effects.
+    pub fn read<T, F>(&self, body: F) -> Spawned<impl Future<Output = Result<T>> + use<T, F>>
+    where
+        F: AsyncFn(&mut Session) -> Result<T>,
+    {
+        let db = self.clone();
+        Spawned(async move {
+            let mut dead = 0;
+            loop {
+                let mut session = db.reader().await?;
+                match body(&mut session).await {
+                    Err(Error::Database(error)) if session.is_dead(&error) && dead < DEAD_CONNECTIONS => dead += 1,
+                    outcome => return outcome,
+                }
+            }
+        })
+    }
+
+    /// Runs `body` in a transaction on behalf of `workspace`, seals and commits what it emitted, and
+    /// hands it on. The body runs again after a deadlock or a serialisation failure, so everything
+    /// it does outside the database belongs into [`Tx::after_commit`]. An `Err` rolls back.
+    pub fn write<T, F>(&self, workspace: WorkspaceId, body: F) -> Spawned<impl Future<Output = Result<T>> + use<T, F>>
+    where
+        F: AsyncFn(&mut Tx) -> Result<T>,
+    {
+        let db = self.clone();
+        Spawned(async move { write::run(&db, Some(workspace), body).await })
+    }
+
+    /// As [`Db::write`], for rows that belong to no workspace: people and their tokens.
+    pub fn write_global<T, F>(&self, body: F) -> Spawned<impl Future<Output = Result<T>> + use<T, F>>
+    where
+        F: AsyncFn(&mut Tx) -> Result<T>,
+    {
+        let db = self.clone();
+        Spawned(async move { write::run(&db, None, body).await })
+    }
+
+    /// Closes the pools and waits for the connections in use.
+    pub async fn close(&self) {
+        match &self.0.pools {
+            Pools::Postgres(pool) => pool.close().await,
+            Pools::Sqlite { readers, writer } => {
+                readers.close().await;
+                writer.close().await;
+            }
+        }
+    }
+
+    async fn reader(&self) -> Result<Session> {
+        let counter = Arc::downgrade(&self.0);
+        Ok(match &self.0.pools {
+            Pools::Postgres(pool) => Session::pg(pool.acquire().await?, counter),
+            Pools::Sqlite { readers, .. } => Session::lite(readers.acquire().await?, counter),
+        })
+    }
+
+    /// Begins a transaction; a connection that died in the pool is replaced here, where running
+    /// again is always safe.
+    async fn begin(&self) -> Result<Session> {
+        let mut dead = 0;
+        loop {
+            let counter = Arc::downgrade(&self.0);
+            self.0.statements.fetch_add(1, Ordering::Relaxed);
+            let begun = match &self.0.pools {
+                Pools::Postgres(pool) => {
+                    pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map(|tx| Session::pg_tx(tx, counter))
+                }
+                Pools::Sqlite { writer, .. } => {
+                    writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| Session::lite_tx(tx, counter))
+                }
+            };
+            match begun {
+                Err(error)
+                    if database_is_away(&error)
+                        && !matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
+                        && dead < DEAD_CONNECTIONS =>
+                {
+                    dead += 1;
+                    if dead > 20 {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    fn permits(&self, workspace: WorkspaceId) -> Arc<Semaphore> {
+        let mut map = self.0.permits.lock();
+        if let Some(permits) = map.get(&workspace).and_then(Weak::upgrade) {
+            return permits;
+        }
+        if map.len() > 1024 {
+            map.retain(|_, permits| permits.strong_count() > 0);
+        }
+        let permits = Arc::new(Semaphore::new(WRITERS_PER_WORKSPACE));
+        map.insert(workspace, Arc::downgrade(&permits));
+        permits
+    }
+}
+
+/// A conversation with the database that, once awaited, runs to its end in a task of its own.
+#[must_use = "nothing happens until it is awaited"]
+pub struct Spawned<Fut>(Fut);
+
+impl<T, Fut> IntoFuture for Spawned<Fut>
+where
+    Fut: Future<Output = Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    type Output = Result<T>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let task = tokio::spawn(self.0.in_current_span());
+        Box::pin(async move {
+            task.await
+                .unwrap_or_else(|error| Err(Error::internal(format_args!("a database task ended early: {error}"))))
+        })
+    }
+}
+
+/// Takes the folder for this process; see [`DataDirLock`].
+pub fn lock_data_dir(folder: &Path) -> Result<DataDirLock> {
+    open::lock_data_dir(folder)
+}
+
+/// Runs one query expression on whichever database the session talks to.
+///
+/// `on!(session, |c| sqlx::query_as("…").bind(x).fetch_one(c))`, or with both dialects side by side:
+/// `on!(session, pg "…FOR UPDATE", lite "…", |c, sql| sqlx::query_as(sql).fetch_one(c))`.
+macro_rules! on {
+    ($session:expr, |$c:ident| $query:expr) => {{
+        let session: &mut $crate::db::Session = $session;
+        let outcome = match session.arm() {
+            $crate::db::Arm::Postgres($c) => $query.await,
+            $crate::db::Arm::Sqlite($c) => $query.await,
+        };
+        session.note(outcome)
+    }};
+    ($session:expr, pg $pg:expr, lite $lite:expr, |$c:ident, $sql:ident| $query:expr) => {{
+        let session: &mut $crate::db::Session = $session;
+        let outcome = match session.arm() {
+            $crate::db::Arm::Postgres($c) => {
+                let $sql = $pg;
+                $query.await
+            }
+            $crate::db::Arm::Sqlite($c) => {
+                let $sql = $lite;
+                $query.await
+            }
+        };
+        session.note(outcome)
+    }};
+}
+pub(crate) use on;
+
+/// As `on!`, for statements whose answer is the number of rows they changed.
+macro_rules! exec {
+    ($session:expr, |$c:ident| $query:expr) => {
+        $crate::db::on!($session, |$c| async { $query.execute($c).await.map(|done| done.rows_affected()) })
+    };
+    ($session:expr, pg $pg:expr, lite $lite:expr, |$c:ident, $sql:ident| $query:expr) => {
+        $crate::db::on!($session, pg $pg, lite $lite, |$c, $sql| async {
+            $query.execute($c).await.map(|done| done.rows_affected())
+        })
+    };
+}
+pub(crate) use exec;

@@ -1,0 +1,197 @@
+//! One workspace's ordered stream on this node: the only one to append to its room.
+//!
+//! Commits hand over concurrently and so, now and then, in the wrong order. A lane knows its
+//! position; it drops what it has, passes on what comes next and holds what is ahead.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use super::pages::Pages;
+use crate::{
+    hub::{Frame, Room, Wake},
+    ids::WorkspaceId,
+};
+
+/// What a lane needs after it was handed something.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing.
+    Nothing,
+    /// Something ahead is held: if it still is after a while, the gap has to be read from the log.
+    Patience,
+}
+
+/// A workspace's lane.
+pub struct Lane {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    pub(super) pages: Pages,
+    /// Set once the position is known. Until then everything is held.
+    pub(super) room: OnceCell<Arc<Room>>,
+    order: Mutex<Order>,
+    /// Somebody is reading a gap.
+    pub(super) healing: AtomicBool,
+    pace: Duration,
+}
+
+#[derive(Default)]
+struct Order {
+    position: u64,
+    started: bool,
+    held: BTreeMap<u64, Vec<Frame>>,
+}
+
+impl Lane {
+    pub(super) fn new(workspace: WorkspaceId, pace: Duration) -> Self {
+        Self {
+            workspace,
+            pages: Pages::default(),
+            room: OnceCell::new(),
+            order: Mutex::default(),
+            healing: AtomicBool::new(false),
+            pace,
+        }
+    }
+
+    /// The number of the last event passed on.
+    pub fn position(&self) -> u64 {
+        self.order.lock().position
+    }
+
+    /// Takes the counter as position. What was held meanwhile follows with the next hand-over.
+    pub(super) fn start(&self, position: u64) -> Arc<Room> {
+        let room = Arc::new(Room::new(position, self.pace));
+        let mut order = self.order.lock();
+        order.position = position;
+        order.started = true;
+        room
+    }
+
+    /// Whether something is held that cannot be passed on.
+    pub(super) fn holds(&self) -> bool {
+        !self.order.lock().held.is_empty()
+    }
+
+    /// Takes consecutive frames from a commit, the relay or the log.
+    pub(super) fn hand_over(&self, frames: Vec<Frame>) -> Need {
+        let mut order = self.order.lock();
+        if let Some(first) = frames.first().map(|frame| frame.seq) {
+            let held = order.held.entry(first).or_default();
+            if held.len() < frames.len() {
+                *held = frames;
+            }
+        }
+        let room = match self.room.get() {
+            Some(room) if order.started => room,
+            // The start is under way; the starter calls again.
+            _ => return Need::Nothing,
+        };
+        let mut ready = Vec::new();
+        while let Some(batch) = order.next() {
+            ready.extend(batch);
+        }
+        if !ready.is_empty() {
+            // Under the lane's lock: the room takes frames in the order in which they are passed.
+            if let Wake::After(rest) = room.append(ready, Instant::now()) {
+                let room = room.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(rest).await;
+                    room.wake(Instant::now());
+                });
+            }
+        }
+        if order.held.is_empty() { Need::Nothing } else { Need::Patience }
+    }
+
+    /// Marks a gap reader as started; false when there is one.
+    pub(super) fn begin_healing(&self) -> bool {
+        !self.healing.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn end_healing(&self) {
+        self.healing.store(false, Ordering::Release);
+    }
+}
+
+impl Order {
+    /// The next batch that continues the position, without what was already passed on.
+    fn next(&mut self) -> Option<Vec<Frame>> {
+        loop {
+            let (first, batch) = self.held.pop_first()?;
+            let last = first + batch.len() as u64 - 1;
+            if last <= self.position {
+                continue;
+            }
+            if first > self.position + 1 {
+                self.held.insert(first, batch);
+                return None;
+            }
+            let known = (self.position + 1 - first) as usize;
+            self.position = last;
+            return Some(batch.into_iter().skip(known).collect());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn frames(range: std::ops::RangeInclusive<u64>) -> Vec<Frame> {
+        range.map(|seq| Frame { seq, wire: Bytes::copy_from_slice(&seq.to_be_bytes()) }).collect()
+    }
+
+    fn started(position: u64) -> Arc<Lane> {
+        let lane = Arc::new(Lane::new(WorkspaceId::fresh(), Duration::ZERO));
+        let room = lane.start(position);
+        assert!(lane.room.set(room).is_ok());
+        lane
+    }
+
+    fn seen(lane: &Arc<Lane>, from: u64) -> Vec<u64> {
+        let mut out = Vec::new();
+        lane.room.get().expect("started").follow(from).copy(1000, usize::MAX, &mut out);
+        out.chunks(8).map(|b| u64::from_be_bytes(b.try_into().expect("8"))).collect()
+    }
+
+    #[tokio::test]
+    async fn what_comes_early_waits_and_what_comes_twice_is_dropped() {
+        let lane = started(5);
+        assert_eq!(lane.hand_over(frames(8..=9)), Need::Patience);
+        assert_eq!(lane.hand_over(frames(7..=7)), Need::Patience);
+        assert_eq!(lane.hand_over(frames(6..=6)), Need::Nothing);
+        assert_eq!(lane.hand_over(frames(4..=6)), Need::Nothing);
+        assert_eq!(lane.hand_over(frames(6..=11)), Need::Nothing, "an overlap gives only its end");
+        assert_eq!(seen(&lane, 5), [6, 7, 8, 9, 10, 11]);
+    }
+
+    #[tokio::test]
+    async fn a_shorter_batch_with_the_same_start_loses_nothing_of_the_longer() {
+        let lane = started(0);
+        assert_eq!(lane.hand_over(frames(3..=6)), Need::Patience);
+        assert_eq!(lane.hand_over(frames(3..=4)), Need::Patience);
+        assert_eq!(lane.hand_over(frames(1..=2)), Need::Nothing);
+        assert_eq!(lane.position(), 6);
+    }
+
+    #[tokio::test]
+    async fn everything_is_held_until_the_position_is_known() {
+        let lane = Arc::new(Lane::new(WorkspaceId::fresh(), Duration::ZERO));
+        lane.hand_over(frames(3..=4));
+        let room = lane.start(3);
+        assert!(lane.room.set(room).is_ok());
+        lane.hand_over(frames(5..=5));
+        assert_eq!(seen(&lane, 3), [4, 5]);
+    }
+}

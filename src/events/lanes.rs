@@ -1,0 +1,322 @@
+//! The lanes of this node, and what keeps them whole: the gap reader and the comparison with the
+//! counters. A lost relay message, a commit whose answer was lost and an event written by another
+//! process all end here: they delay, and never lose.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Page, Settings, epoch,
+    lane::{Lane, Need},
+    log,
+};
+use crate::{
+    db::{Batch, Db, on},
+    error::{Error, Result},
+    hub::{Frame, Room, wire},
+    ids::WorkspaceId,
+};
+
+/// How long something ahead is held before the gap is read. Without faults the longest wait seen is
+/// 5 ms.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Between two comparisons with the counters.
+const COMPARE: Duration = Duration::from_secs(2);
+/// Events read at once when closing a gap.
+const GAP_PAGE: u64 = 500;
+/// Sockets that may be paging at once. Each is written to as fast as it reads, so more of them only
+/// fill the kernel's buffers.
+const PAGERS: usize = 32;
+
+/// Every lane of this node.
+pub struct Lanes {
+    settings: Settings,
+    map: Mutex<HashMap<WorkspaceId, Arc<Lane>>>,
+    epoch: RwLock<Arc<str>>,
+    heal: mpsc::UnboundedSender<Heal>,
+    inbox: Mutex<Option<mpsc::UnboundedReceiver<Heal>>>,
+    pagers: Arc<Semaphore>,
+}
+
+enum Heal {
+    /// Something is held; read the gap unless it closes by itself.
+    Held(Arc<Lane>),
+    /// Compare these with their counters now.
+    Doubt(Vec<WorkspaceId>),
+}
+
+impl Lanes {
+    /// No lanes yet.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let (heal, inbox) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            settings,
+            map: Mutex::default(),
+            epoch: RwLock::new("".into()),
+            heal,
+            inbox: Mutex::new(Some(inbox)),
+            pagers: Arc::new(Semaphore::new(PAGERS)),
+        })
+    }
+
+    /// The epoch as last read.
+    pub fn epoch(&self) -> Arc<str> {
+        self.epoch.read().clone()
+    }
+
+    /// Takes note of the epoch in force.
+    pub fn set_epoch(&self, epoch: &str) {
+        *self.epoch.write() = epoch.into();
+    }
+
+    /// Committed events, straight from their transaction.
+    pub(super) fn hand_over(&self, batch: Batch) {
+        let Some(lane) = self.map.lock().get(&batch.workspace).cloned() else {
+            return;
+        };
+        let frames = batch
+            .events
+            .iter()
+            .zip(batch.first..)
+            .map(|(event, seq)| Frame { seq, wire: wire::text(&event.frame(seq)) })
+            .collect();
+        self.pass(&lane, frames);
+    }
+
+    pub(super) fn doubt(&self, workspaces: &[WorkspaceId]) {
+        let _ = self.heal.send(Heal::Doubt(workspaces.to_vec()));
+    }
+
+    /// The workspace's lane, started if it is not.
+    pub async fn follow(&self, db: &Db, workspace: WorkspaceId) -> Result<(Arc<Lane>, Arc<Room>)> {
+        let lane = self
+            .map
+            .lock()
+            .entry(workspace)
+            .or_insert_with(|| Arc::new(Lane::new(workspace, self.settings.pace)))
+            .clone();
+        let room = lane
+            .room
+            .get_or_try_init(async || {
+                // The lane is in the map by now, so what commits after this read is handed to it.
+                let position = counter(db, workspace).await?;
+                Ok::<_, Error>(lane.start(position))
+            })
+            .await?
+            .clone();
+        self.pass(&lane, Vec::new());
+        Ok((lane, room))
+    }
+
+    /// A page of the log for a socket that has everything up to `position`, and the permit to write
+    /// it.
+    pub async fn page(&self, db: &Db, lane: &Lane, position: u64) -> Result<(OwnedSemaphorePermit, Arc<Page>)> {
+        let permit = self.pagers.clone().acquire_owned().await.map_err(Error::internal)?;
+        let page = lane.pages.after(db, lane.workspace, position).await?;
+        Ok((permit, page))
+    }
+
+    /// Reads gaps and compares positions until cancelled.
+    pub async fn keep_whole(self: Arc<Self>, db: Db, stop: CancellationToken) {
+        let Some(mut inbox) = self.inbox.lock().take() else { return };
+        let mut tick = tokio::time::interval(COMPARE);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {
+                    self.compare(&db, None).await;
+                    self.tidy();
+                }
+                Some(heal) = inbox.recv() => match heal {
+                    Heal::Held(lane) => self.close_gap_later(&db, lane),
+                    Heal::Doubt(workspaces) => self.compare(&db, Some(&workspaces)).await,
+                },
+            }
+        }
+    }
+
+    fn pass(&self, lane: &Arc<Lane>, frames: Vec<Frame>) {
+        if lane.hand_over(frames) == Need::Patience && lane.begin_healing() {
+            let _ = self.heal.send(Heal::Held(lane.clone()));
+        }
+    }
+
+    fn close_gap_later(self: &Arc<Self>, db: &Db, lane: Arc<Lane>) {
+        let (lanes, db) = (self.clone(), db.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(PATIENCE).await;
+            if lane.holds() {
+                tracing::info!(workspace = %lane.workspace, after = lane.position(), "reading a gap from the log");
+                lanes.read_up(&db, &lane, u64::MAX).await;
+            }
+            lane.end_healing();
+            // Something may have been held since the last look.
+            lanes.pass(&lane, Vec::new());
+        });
+    }
+
+    /// Reads the log from the lane's position until it is at `upto`, or at the end.
+    async fn read_up(&self, db: &Db, lane: &Arc<Lane>, upto: u64) {
+        loop {
+            let after = lane.position();
+            if after >= upto {
+                return;
+            }
+            let workspace = lane.workspace;
+            let read =
+                db.read(async move |db| log::read(db, workspace, after, after.saturating_add(GAP_PAGE)).await).await;
+            match read {
+                Ok(frames) if frames.is_empty() => {
+                    // The log is pruned far behind a living lane's position, so this is not reached
+                    // unless rows were removed by hand.
+                    if upto != u64::MAX {
+                        tracing::error!(%workspace, after, upto, "the log has a hole; clients refetch");
+                        self.lose(lane);
+                    }
+                    return;
+                }
+                Ok(frames) => {
+                    let whole = frames[0].seq == after + 1;
+                    lane.hand_over(frames);
+                    if !whole && lane.position() == after {
+                        tracing::error!(%workspace, after, "the log has a hole; clients refetch");
+                        self.lose(lane);
+                        return;
+                    }
+                }
+                Err(error) => {
+                    // The next comparison tries again.
+                    tracing::warn!(%workspace, %error, "reading a gap");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Compares positions with the counters, in one statement.
+    async fn compare(self: &Arc<Self>, db: &Db, only: Option<&[WorkspaceId]>) {
+        let lanes: Vec<Arc<Lane>> = {
+            let map = self.map.lock();
+            match only {
+                Some(workspaces) => workspaces.iter().filter_map(|id| map.get(id).cloned()).collect(),
+                None => map.values().cloned().collect(),
+            }
+        };
+        let noted: HashMap<WorkspaceId, (u64, Arc<Lane>)> = lanes
+            .into_iter()
+            .filter(|lane| lane.room.get().is_some())
+            .map(|lane| (lane.workspace, (lane.position(), lane)))
+            .collect();
+        let ids: Vec<WorkspaceId> = noted.keys().copied().collect();
+        let (epoch, counters) = match db.read(async move |db| counters(db, &ids).await).await {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%error, "comparing lanes with the counters");
+                return;
+            }
+        };
+        if *epoch != *self.epoch() {
+            tracing::warn!(%epoch, "the event epoch has changed; clients refetch");
+            self.set_epoch(&epoch);
+            noted.values().for_each(|(_, lane)| self.lose(lane));
+            return;
+        }
+        for (workspace, (position, lane)) in &noted {
+            let counter = counters.get(workspace).copied().unwrap_or(0);
+            if counter < *position {
+                tracing::error!(%workspace, counter, position, "a counter has gone back: the database was restored");
+                match epoch::replace(db, &epoch).await {
+                    Ok(fresh) => self.set_epoch(&fresh),
+                    Err(error) => tracing::error!(%error, "making a new epoch"),
+                }
+                noted.values().for_each(|(_, lane)| self.lose(lane));
+                return;
+            }
+            if counter > lane.position() && lane.begin_healing() {
+                let (lanes, db, lane) = (self.clone(), db.clone(), lane.clone());
+                tokio::spawn(async move {
+                    // What was just committed is usually on its way.
+                    tokio::time::sleep(PATIENCE).await;
+                    lanes.read_up(&db, &lane, counter).await;
+                    lane.end_healing();
+                });
+            }
+        }
+    }
+
+    /// Gives a lane up: its sockets are told to refetch, and the next follower starts a new one.
+    fn lose(&self, lane: &Arc<Lane>) {
+        let mut map = self.map.lock();
+        if map.get(&lane.workspace).is_some_and(|current| Arc::ptr_eq(current, lane)) {
+            map.remove(&lane.workspace);
+        }
+        drop(map);
+        if let Some(room) = lane.room.get() {
+            room.lose(Instant::now());
+        }
+    }
+
+    /// Drops lanes without followers and pages without readers.
+    fn tidy(&self) {
+        let now = Instant::now();
+        self.map.lock().retain(|_, lane| {
+            lane.pages.tidy(now);
+            // Followers take their clone under this lock, so nobody holds one unseen.
+            Arc::strong_count(lane) > 1
+        });
+    }
+}
+
+async fn counter(db: &Db, workspace: WorkspaceId) -> Result<u64> {
+    let seq: Option<i64> = db
+        .read(async move |db| {
+            on!(db, |c| sqlx::query_scalar("SELECT seq FROM event_counter WHERE workspace_id = $1")
+                .bind(workspace)
+                .fetch_optional(c))
+        })
+        .await?;
+    Ok(seq.unwrap_or(0) as u64)
+}
+
+async fn counters(
+    db: &mut crate::db::Session,
+    workspaces: &[WorkspaceId],
+) -> Result<(Arc<str>, HashMap<WorkspaceId, u64>)> {
+    let hex: Vec<String> = workspaces.iter().map(|id| id.0.simple().to_string()).collect();
+    let rows: Vec<(String, Option<WorkspaceId>, Option<i64>)> = match db.arm() {
+        crate::db::Arm::Postgres(c) => {
+            let rows = sqlx::query_as(
+                "SELECT m.value, c.workspace_id, c.seq
+                 FROM hub_meta m LEFT JOIN event_counter c ON c.workspace_id = ANY($1)
+                 WHERE m.key = 'epoch'",
+            )
+            .bind(workspaces)
+            .fetch_all(c)
+            .await;
+            db.note(rows)?
+        }
+        crate::db::Arm::Sqlite(c) => {
+            let rows = sqlx::query_as(
+                "SELECT m.value, c.workspace_id, c.seq
+                 FROM hub_meta m LEFT JOIN event_counter c
+                     ON c.workspace_id IN (SELECT unhex(value) FROM json_each($1))
+                 WHERE m.key = 'epoch'",
+            )
+            .bind(sqlx::types::Json(hex))
+            .fetch_all(c)
+            .await;
+            db.note(rows)?
+        }
+    };
+    let epoch = rows.first().map(|(epoch, ..)| epoch.as_str()).unwrap_or_default().into();
+    let counters = rows.into_iter().filter_map(|(_, workspace, seq)| Some((workspace?, seq? as u64))).collect();
+    Ok((epoch, counters))
+}

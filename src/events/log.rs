@@ -1,0 +1,53 @@
+//! Reading the log.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::{
+    db::{Session, on},
+    error::{Error, Result},
+    hub::{Frame, wire},
+    ids::{EventId, WorkspaceId},
+    protocol::event::Event,
+};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    id: Uuid,
+    kind: String,
+    actor_type: String,
+    actor_id: Option<Uuid>,
+    payload: String,
+}
+
+/// The events with `after < seq <= upto`, in order, as frames. The caller checks for holes.
+pub(super) async fn read(db: &mut Session, workspace: WorkspaceId, after: u64, upto: u64) -> Result<Vec<Frame>> {
+    let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
+        "SELECT seq, id, kind, actor_type, actor_id, payload FROM event_log
+         WHERE workspace_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq"
+    )
+    .bind(workspace)
+    .bind(after as i64)
+    .bind(i64::try_from(upto).unwrap_or(i64::MAX))
+    .fetch_all(c))?;
+    rows.into_iter().map(|row| row.frame(workspace)).collect()
+}
+
+impl Row {
+    fn frame(self, workspace: WorkspaceId) -> Result<Frame> {
+        let seq = self.seq as u64;
+        let event = Event {
+            workspace,
+            id: EventId(self.id),
+            kind: Cow::Owned(self.kind),
+            actor_type: Cow::Owned(self.actor_type),
+            actor_id: self.actor_id,
+            payload: RawValue::from_string(self.payload)
+                .map_err(|error| Error::internal(format_args!("event {} of the log is not JSON: {error}", self.id)))?,
+        };
+        Ok(Frame { seq, wire: wire::text(&event.frame(seq)) })
+    }
+}

@@ -1,0 +1,29 @@
+//! State events: written in the transaction of their change, handed to their workspace's lane
+//! after its commit, kept in a log from which whoever missed them is served.
+//!
+//! ```text
+//! Db::write ── seal ──▶ event_log                       (journal)
+//!     └─ commit ──▶ lane: what comes next, in order ──▶ hub::Room ──▶ sockets
+//!                    ▲ held too long, or the 2 s comparison      ▲
+//!                    └────────── read the gap (log) ─────────────┘ a socket that is behind (pages)
+//! ```
+
+mod epoch;
+mod journal;
+pub mod kinds;
+mod lane;
+mod lanes;
+mod log;
+mod pages;
+mod position;
+mod pruner;
+mod settings;
+
+pub use epoch::{close, establish, renew};
+pub use journal::Journal;
+pub use lane::Lane;
+pub use lanes::Lanes;
+pub use pages::Page;
+pub use position::{Judged, judge};
+pub use pruner::prune;
+pub use settings::{KEYS, Settings};

@@ -1,0 +1,11 @@
+//! Who is connected and what they follow. Memory only and synchronous: no database, no Redis, no
+//! HTTP, no timers. It wakes connections through [`std::task::Waker`] and is told the time.
+
+mod peer;
+mod registry;
+mod room;
+pub mod wire;
+
+pub use peer::{Close, Peer};
+pub use registry::Registry;
+pub use room::{Copied, Follower, Frame, Room, Wake};

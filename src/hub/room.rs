@@ -1,0 +1,311 @@
+//! One workspace's recent events as ready wire frames, and the connections that read them.
+//!
+//! A connection has no queue: it is a position in the ring. It copies what lies beyond its position
+//! and sleeps when there is nothing; the check and the registration of the sleeper happen under one
+//! lock, so no event falls between them. Only the workspace's lane appends.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// Frames kept at most.
+const RING_FRAMES: usize = 1024;
+/// Bytes of frames kept at most, though always the newest frame.
+const RING_BYTES: usize = 8 << 20;
+
+/// One event, encoded.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Its number.
+    pub seq: u64,
+    /// The WebSocket frame.
+    pub wire: Bytes,
+}
+
+/// What a connection got.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// Frames up to this number.
+    UpTo(u64),
+    /// Nothing lies beyond the position.
+    Nothing,
+    /// The ring no longer has the next event; the log does.
+    Behind,
+    /// The sequence cannot be continued: [`Room::lose`] was called.
+    Lost,
+}
+
+/// What the caller of [`Room::append`] has to do about the sleepers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Nothing: they were woken, or somebody is already going to.
+    Nothing,
+    /// Call [`Room::wake`] after this long.
+    After(Duration),
+}
+
+/// A workspace's ring and its followers.
+pub struct Room {
+    inner: Mutex<Inner>,
+    /// Wake-ups are at least this far apart.
+    pace: Duration,
+}
+
+struct Inner {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    head: u64,
+    sleepers: Vec<Option<Waker>>,
+    free: Vec<usize>,
+    last_wake: Option<Instant>,
+    wake_is_due: bool,
+    lost: bool,
+}
+
+impl Room {
+    /// An empty ring whose next frame is `head + 1`.
+    pub fn new(head: u64, pace: Duration) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                frames: VecDeque::new(),
+                bytes: 0,
+                head,
+                sleepers: Vec::new(),
+                free: Vec::new(),
+                last_wake: None,
+                wake_is_due: false,
+                lost: false,
+            }),
+            pace,
+        }
+    }
+
+    /// The number of the newest frame.
+    pub fn head(&self) -> u64 {
+        self.inner.lock().head
+    }
+
+    /// Appends consecutive frames and wakes the sleepers, at once if they have been left alone for
+    /// a pace, else the caller wakes them later.
+    pub fn append(&self, frames: impl IntoIterator<Item = Frame>, now: Instant) -> Wake {
+        let mut inner = self.inner.lock();
+        for frame in frames {
+            debug_assert_eq!(frame.seq, inner.head + 1, "a hole in the ring");
+            inner.head = frame.seq;
+            inner.bytes += frame.wire.len();
+            inner.frames.push_back(frame);
+        }
+        while inner.frames.len() > RING_FRAMES || (inner.bytes > RING_BYTES && inner.frames.len() > 1) {
+            if let Some(old) = inner.frames.pop_front() {
+                inner.bytes -= old.wire.len();
+            }
+        }
+        if inner.wake_is_due {
+            return Wake::Nothing;
+        }
+        let rested = inner.last_wake.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        if rested < self.pace {
+            inner.wake_is_due = true;
+            return Wake::After(self.pace - rested);
+        }
+        let woken = inner.take_sleepers(now);
+        drop(inner);
+        woken.into_iter().for_each(Waker::wake);
+        Wake::Nothing
+    }
+
+    /// Wakes everybody who sleeps here.
+    pub fn wake(&self, now: Instant) {
+        let woken = self.inner.lock().take_sleepers(now);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends the room: positions in it mean nothing any more.
+    pub fn lose(&self, now: Instant) {
+        self.inner.lock().lost = true;
+        self.wake(now);
+    }
+
+    /// Adds a connection that has everything up to `position`.
+    pub fn follow(self: &Arc<Self>, position: u64) -> Follower {
+        let mut inner = self.inner.lock();
+        let slot = inner.free.pop().unwrap_or_else(|| {
+            inner.sleepers.push(None);
+            inner.sleepers.len() - 1
+        });
+        drop(inner);
+        Follower { room: self.clone(), slot, position }
+    }
+}
+
+impl Inner {
+    fn take_sleepers(&mut self, now: Instant) -> Vec<Waker> {
+        self.last_wake = Some(now);
+        self.wake_is_due = false;
+        self.sleepers.iter_mut().filter_map(Option::take).collect()
+    }
+
+    /// Everything up to here is no longer in the ring.
+    fn floor(&self) -> u64 {
+        self.head - self.frames.len() as u64
+    }
+}
+
+/// A connection's place in a room.
+pub struct Follower {
+    room: Arc<Room>,
+    slot: usize,
+    position: u64,
+}
+
+impl Follower {
+    /// The number of the last event this connection was given.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Moves on, after frames that came from the log.
+    pub fn advance(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// The room.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// Appends the frames beyond the position to `out`, at most `max_frames` and, after the first,
+    /// at most `max_bytes`, and moves on.
+    pub fn copy(&mut self, max_frames: usize, max_bytes: usize, out: &mut Vec<u8>) -> Copied {
+        let inner = self.room.inner.lock();
+        if inner.lost {
+            return Copied::Lost;
+        }
+        if self.position >= inner.head {
+            return Copied::Nothing;
+        }
+        let Some(index) = self.position.checked_sub(inner.floor()) else {
+            return Copied::Behind;
+        };
+        let start = out.len();
+        for frame in inner.frames.range(index as usize..).take(max_frames) {
+            if out.len() > start && out.len() - start + frame.wire.len() > max_bytes {
+                break;
+            }
+            out.extend_from_slice(&frame.wire);
+            self.position = frame.seq;
+        }
+        Copied::UpTo(self.position)
+    }
+
+    /// Ready when something lies beyond the position; else wakes the task when it does.
+    pub fn poll_beyond(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.room.inner.lock();
+        if inner.lost || inner.head > self.position {
+            return Poll::Ready(());
+        }
+        match &mut inner.sleepers[self.slot] {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            slot => *slot = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut inner = self.room.inner.lock();
+        inner.sleepers[self.slot] = None;
+        inner.free.push(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake as TaskWake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl TaskWake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn frames(range: std::ops::RangeInclusive<u64>) -> Vec<Frame> {
+        range.map(|seq| Frame { seq, wire: Bytes::copy_from_slice(&seq.to_be_bytes()) }).collect()
+    }
+
+    fn read(follower: &mut Follower, max: usize) -> (Copied, Vec<u64>) {
+        let mut out = Vec::new();
+        let copied = follower.copy(max, usize::MAX, &mut out);
+        (copied, out.chunks(8).map(|b| u64::from_be_bytes(b.try_into().expect("8"))).collect())
+    }
+
+    #[test]
+    fn a_follower_reads_what_lies_beyond_it_in_order_and_once() {
+        let room = Arc::new(Room::new(10, Duration::ZERO));
+        let mut follower = room.follow(10);
+        assert_eq!(read(&mut follower, 64).0, Copied::Nothing);
+        room.append(frames(11..=15), Instant::now());
+        assert_eq!(read(&mut follower, 3), (Copied::UpTo(13), vec![11, 12, 13]));
+        assert_eq!(read(&mut follower, 64), (Copied::UpTo(15), vec![14, 15]));
+        assert_eq!(read(&mut follower, 64).0, Copied::Nothing);
+    }
+
+    #[test]
+    fn a_follower_older_than_the_ring_is_behind_and_recovers_from_the_log() {
+        let room = Arc::new(Room::new(0, Duration::ZERO));
+        let mut follower = room.follow(0);
+        let last = RING_FRAMES as u64 + 5;
+        room.append(frames(1..=last), Instant::now());
+        assert_eq!(read(&mut follower, 1).0, Copied::Behind);
+        follower.advance(5);
+        assert_eq!(read(&mut follower, 1), (Copied::UpTo(6), vec![6]), "the floor itself is readable from");
+    }
+
+    #[test]
+    fn the_first_event_wakes_at_once_and_a_second_one_a_pace_later() {
+        let room = Arc::new(Room::new(0, Duration::from_millis(2)));
+        let mut follower = room.follow(0);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let start = Instant::now();
+        assert!(follower.poll_beyond(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(room.append(frames(1..=1), start), Wake::Nothing);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+
+        read(&mut follower, 64);
+        assert!(follower.poll_beyond(&mut Context::from_waker(&waker)).is_pending());
+        let soon = start + Duration::from_millis(1);
+        assert_eq!(room.append(frames(2..=2), soon), Wake::After(Duration::from_millis(1)));
+        assert_eq!(room.append(frames(3..=3), soon), Wake::Nothing, "one wake-up serves all");
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        room.wake(start + Duration::from_millis(2));
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_follower_that_leaves_keeps_no_waker() {
+        let room = Arc::new(Room::new(0, Duration::ZERO));
+        let follower = room.follow(0);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        assert!(follower.poll_beyond(&mut Context::from_waker(&waker)).is_pending());
+        drop(follower);
+        drop(waker);
+        assert_eq!(Arc::strong_count(&count), 1, "the room still holds the task");
+    }
+}

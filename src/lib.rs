@@ -1,0 +1,21 @@
+//! heartwire: a WebSocket-first realtime hub for fleets of coding-agent daemons.
+//!
+//! ARCHITECTURE.md at the top of the repository says how the rooms belong together. Public are the
+//! command line, the configuration and the app, for the binary and the tests; the rooms are not.
+
+mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
+mod db;
+pub mod error;
+mod events;
+mod fleet;
+mod hub;
+mod identity;
+mod ids;
+mod protocol;
+pub mod settings;
+mod telemetry;
+mod time;
+mod ws;

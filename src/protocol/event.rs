@@ -1,0 +1,134 @@
+//! Events as they are logged and as a browser reads them.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
+
+use crate::ids::{EventId, UserId, WorkspaceId};
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// A person.
+    Member(UserId),
+    /// The hub itself, or a daemon.
+    System,
+}
+
+impl Actor {
+    /// The wire's `actor_type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Member(_) => "member",
+            Self::System => "system",
+        }
+    }
+
+    /// The wire's `actor_id`; empty for the system.
+    pub fn id(&self) -> Option<Uuid> {
+        match self {
+            Self::Member(user) => Some(user.0),
+            Self::System => None,
+        }
+    }
+}
+
+/// A state change, complete but for its place in the sequence.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Whose browsers are told.
+    pub workspace: WorkspaceId,
+    /// Unique for ever.
+    pub id: EventId,
+    /// `resource:change`.
+    pub kind: Cow<'static, str>,
+    /// `member`, `agent` or `system`.
+    pub actor_type: Cow<'static, str>,
+    /// The actor's id, if it has one.
+    pub actor_id: Option<Uuid>,
+    /// What the kind's row in the event table says.
+    pub payload: Box<RawValue>,
+}
+
+impl Event {
+    /// A new event of `kind`. The payload's types are ours and always serialise.
+    pub fn new(workspace: WorkspaceId, kind: &'static str, actor: Actor, payload: &impl Serialize) -> Self {
+        Self {
+            workspace,
+            id: EventId::fresh(),
+            kind: Cow::Borrowed(kind),
+            actor_type: Cow::Borrowed(actor.kind()),
+            actor_id: actor.id(),
+            payload: to_raw_value(payload).unwrap_or_else(|error| {
+                tracing::error!(kind, %error, "a payload does not serialise");
+                RawValue::NULL.to_owned()
+            }),
+        }
+    }
+
+    /// The frame's JSON with its place in the sequence.
+    pub fn frame(&self, seq: u64) -> String {
+        #[derive(Serialize)]
+        struct Frame<'a> {
+            r#type: &'a str,
+            payload: &'a RawValue,
+            actor_id: ActorId,
+            actor_type: &'a str,
+            event_id: EventId,
+            seq: u64,
+            workspace_id: WorkspaceId,
+        }
+        serde_json::to_string(&Frame {
+            r#type: &self.kind,
+            payload: &self.payload,
+            actor_id: ActorId(self.actor_id),
+            actor_type: &self.actor_type,
+            event_id: self.id,
+            seq,
+            workspace_id: self.workspace,
+        })
+        .unwrap_or_default()
+    }
+}
+
+/// Empty text stands for nobody.
+struct ActorId(Option<Uuid>);
+
+impl Serialize for ActorId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(id) => serializer.collect_str(&id),
+            None => serializer.serialize_str(""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_has_the_members_of_the_protocol_and_no_more() {
+        let event = Event::new(
+            WorkspaceId::fresh(),
+            "daemon:register",
+            Actor::System,
+            &serde_json::json!({"action": "update"}),
+        );
+        let frame: serde_json::Value = serde_json::from_str(&event.frame(7)).expect("JSON");
+        assert_eq!(
+            frame,
+            serde_json::json!({
+                "type": "daemon:register",
+                "payload": {"action": "update"},
+                "actor_id": "",
+                "actor_type": "system",
+                "event_id": event.id.to_string(),
+                "seq": 7,
+                "workspace_id": event.workspace.to_string(),
+            })
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! What goes over the wire, and nothing else: shared by the sockets, the HTTP routes, the simulator
+//! and the tests.
+
+pub mod browser;
+pub mod close;
+pub mod daemon;
+pub mod event;
+pub mod lenient;
+pub mod people;
+pub mod runtime;

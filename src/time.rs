@@ -1,0 +1,60 @@
+//! Points in time, as they are stored and as they are written on the wire.
+
+use std::{fmt, time::Duration};
+
+use serde::{Serialize, Serializer};
+
+/// Microseconds since the Unix epoch, UTC. The same integer on both databases, so rows compare,
+/// sort and round-trip without a driver's idea of time zones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The machine's own clock. Only [`crate::db::Clock`] may call this: stored times are the
+    /// database's.
+    pub fn of_this_machine() -> Self {
+        Self(jiff::Timestamp::now().as_microsecond())
+    }
+
+    /// The point `span` later.
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(micros(span)))
+    }
+
+    /// The point `span` earlier.
+    pub fn minus(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(span)))
+    }
+
+    fn broken_down(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// RFC 3339 in UTC, whole seconds: `2026-11-21T01:45:26Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.broken_down().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_form_has_whole_seconds_and_a_z() {
+        assert_eq!(Timestamp(1_795_225_526_999_999).to_string(), "2026-11-21T01:45:26Z");
+    }
+}

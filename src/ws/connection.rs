@@ -1,0 +1,461 @@
+//! One WebSocket connection, server side.
+//!
+//! Reading is tungstenite's: it parses, unmasks, enforces the limits and answers pings and closes
+//! into a buffer. Writing is our own: ready frames are copied into a buffer that the thread's
+//! connections share, and written at once; what the socket did not take is kept, and nothing else
+//! is. So an idle connection owns no write buffer, whatever went through it before. Control frames
+//! go out only between whole frames.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    io::{self, Read, Write},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+use tungstenite::{
+    Error as WsError, Message,
+    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext},
+};
+
+use crate::{
+    hub::{Close, Peer, wire},
+    protocol::close,
+};
+
+/// Read from the socket at once.
+const READ_CHUNK: usize = 16 << 10;
+/// Tungstenite's own buffer; it grows for a message and is all an idle connection keeps.
+const PARSE_CHUNK: usize = 512;
+/// Messages waiting to be looked at; reading pauses beyond it.
+const INBOX: usize = 64;
+/// Answers to pings waiting to be written; reading pauses beyond it.
+const CONTROL: usize = 16 << 10;
+/// Turns of reading and writing before other connections get theirs.
+const TURNS: usize = 16;
+/// How long a close handshake may take.
+const LINGER: Duration = Duration::from_secs(2);
+
+thread_local! {
+    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_CHUNK]);
+    static WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A byte stream under a WebSocket: the bare TCP socket, or whatever a TLS layer makes of it.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for T {}
+
+/// Where a connection's frames come from, besides its mailbox.
+pub trait Source {
+    /// Appends ready frames to `out`, or registers the task to be woken when there are some.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Supply>;
+}
+
+/// What a source said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supply {
+    /// Frames were appended.
+    Frames,
+    /// The connection has to read the log before it can go on.
+    Behind,
+    /// The position is lost.
+    Lost,
+}
+
+/// A source that never has anything.
+pub struct NoFrames;
+
+impl Source for NoFrames {
+    fn poll_frames(&mut self, _: &mut Context<'_>, _: &mut Vec<u8>) -> Poll<Supply> {
+        Poll::Pending
+    }
+}
+
+/// How long and how much.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Between two pings.
+    pub ping: Duration,
+    /// Without a byte from the peer.
+    pub silence: Duration,
+    /// Without a byte taken by the peer.
+    pub stuck: Duration,
+    /// Bytes of a message.
+    pub max_message: usize,
+}
+
+/// What a connection tells its session.
+#[derive(Debug)]
+pub enum Signal {
+    /// A message.
+    Text(String),
+    /// A ping interval has passed; the ping itself is on its way.
+    Tick,
+    /// See [`Supply::Behind`].
+    Behind,
+    /// See [`Supply::Lost`].
+    Lost,
+    /// Somebody asked for the socket to be closed.
+    Close(Close),
+    /// It is over, or has to be.
+    Ended(Ended),
+}
+
+/// Why a connection is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer said goodbye, with this code.
+    ByPeer(Option<u16>),
+    /// The stream ended or failed.
+    Gone(String),
+    /// We have to say goodbye.
+    ByUs(Close),
+}
+
+/// A connection.
+pub struct Connection<T> {
+    io: T,
+    parser: WebSocketContext,
+    /// Frames of the parser: pongs, our close.
+    control: Vec<u8>,
+    /// What the socket did not take of the last write.
+    rest: Bytes,
+    inbox: VecDeque<String>,
+    limits: Limits,
+    heard: Instant,
+    blocked: Option<Instant>,
+    next_ping: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<T: Transport> Connection<T> {
+    /// A connection over a stream whose handshake is done; `early` is what was read beyond it.
+    pub fn new(io: T, early: &[u8], limits: Limits) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(PARSE_CHUNK)
+            .write_buffer_size(0)
+            .max_write_buffer_size(CONTROL)
+            .max_message_size(Some(limits.max_message))
+            .max_frame_size(Some(limits.max_message));
+        let now = Instant::now();
+        let mut connection = Self {
+            io,
+            parser: WebSocketContext::new(Role::Server, Some(config)),
+            control: Vec::new(),
+            rest: Bytes::new(),
+            inbox: VecDeque::new(),
+            limits,
+            heard: now,
+            blocked: None,
+            next_ping: now + limits.ping,
+            timer: Box::pin(tokio::time::sleep_until(now + limits.ping)),
+        };
+        // An error shows again with the next read.
+        let _ = connection.parse(early);
+        connection
+    }
+
+    /// The next thing to know, reading and writing meanwhile. May be dropped and called again.
+    pub async fn next(&mut self, mail: &Peer, source: &mut impl Source) -> Signal {
+        poll_fn(|cx| self.poll(cx, mail, source)).await
+    }
+
+    /// Keeps the connection alive (pongs, pings, its mailbox) until `work` is done.
+    pub async fn drive<F: Future>(&mut self, mail: &Peer, work: F) -> Result<F::Output, Signal> {
+        let mut work = std::pin::pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            loop {
+                match self.poll_io(cx, mail, &mut NoFrames) {
+                    Poll::Ready(signal @ (Signal::Close(_) | Signal::Ended(_))) => return Poll::Ready(Err(signal)),
+                    Poll::Ready(_) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Queues a frame of this session's own.
+    pub fn send(&mut self, text: &str) {
+        wire::push_text(text, &mut self.control);
+    }
+
+    /// Says goodbye and waits a moment for the peer's answer.
+    pub async fn finish(mut self, goodbye: Option<Close>) {
+        if let Some(close) = goodbye {
+            let frame = CloseFrame { code: close.code.into(), reason: close.reason.into() };
+            let _ = self.parser.close(&mut Tap { input: &[], output: &mut self.control }, Some(frame));
+        }
+        let farewell = poll_fn(|cx| {
+            // Everything still owed goes first; then the peer has the word.
+            loop {
+                let wrote = self.poll_rest(cx);
+                match wrote {
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(())) if !self.control.is_empty() => {
+                        self.rest = std::mem::take(&mut self.control).into();
+                        continue;
+                    }
+                    _ => {}
+                }
+                if wrote.is_ready() && !self.parser.can_read() {
+                    return Poll::Ready(());
+                }
+                self.inbox.clear();
+                match self.poll_read(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) if self.rest.is_empty() && self.control.is_empty() => return Poll::Ready(()),
+                    Poll::Ready(Err(Ended::Gone(_))) => return Poll::Ready(()),
+                    Poll::Ready(Err(_)) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        let _ = tokio::time::timeout(LINGER, farewell).await;
+        let _ = tokio::time::timeout(LINGER, tokio::io::AsyncWriteExt::shutdown(&mut self.io)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Signal> {
+        if let Some(text) = self.inbox.pop_front() {
+            return Poll::Ready(Signal::Text(text));
+        }
+        let signal = ready!(self.poll_io(cx, mail, source));
+        // What was read before the end counts.
+        if let (Signal::Ended(_), Some(text)) = (&signal, self.inbox.pop_front()) {
+            return Poll::Ready(Signal::Text(text));
+        }
+        Poll::Ready(signal)
+    }
+
+    fn poll_io(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Signal> {
+        if let Some(signal) = self.poll_time(cx) {
+            return Poll::Ready(signal);
+        }
+        for _ in 0..TURNS {
+            let read = if self.inbox.len() < INBOX && self.control.len() < CONTROL {
+                self.poll_read(cx)
+            } else {
+                Poll::Pending
+            };
+            if let Poll::Ready(Err(ended)) = read {
+                return Poll::Ready(Signal::Ended(ended));
+            }
+            let wrote = self.poll_write(cx, mail, source);
+            if let Poll::Ready(Some(signal)) = wrote {
+                return Poll::Ready(signal);
+            }
+            if let Some(text) = self.inbox.pop_front() {
+                return Poll::Ready(Signal::Text(text));
+            }
+            if read.is_pending() && wrote.is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Looks at the clock when the timer says so.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Option<Signal> {
+        let mut signal = None;
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.blocked.is_some_and(|since| now >= since + self.limits.stuck) {
+                let close = Close::new(close::SLOW_CONSUMER, "accepted no byte for too long");
+                return Some(Signal::Ended(Ended::ByUs(close)));
+            }
+            if now >= self.heard + self.limits.silence {
+                let close = Close::new(close::SILENT, "nothing heard for too long");
+                return Some(Signal::Ended(Ended::ByUs(close)));
+            }
+            if now >= self.next_ping {
+                wire::push_ping(&mut self.control);
+                self.next_ping = now + self.limits.ping;
+                signal = Some(Signal::Tick);
+            }
+            let next = self.deadline();
+            self.timer.as_mut().reset(next);
+        }
+        signal
+    }
+
+    fn deadline(&self) -> Instant {
+        let heard = self.heard + self.limits.silence;
+        let stuck = self.blocked.map_or(heard, |since| since + self.limits.stuck);
+        self.next_ping.min(heard).min(stuck)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        READ.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
+                Err(error) => Poll::Ready(Err(Ended::Gone(error.to_string()))),
+                Ok(()) if buffer.filled().is_empty() => Poll::Ready(Err(Ended::Gone("end of stream".into()))),
+                Ok(()) => {
+                    self.heard = Instant::now();
+                    Poll::Ready(self.parse(buffer.filled()))
+                }
+            }
+        })
+    }
+
+    /// Gives bytes to the parser and takes the messages they complete.
+    fn parse(&mut self, mut input: &[u8]) -> Result<(), Ended> {
+        loop {
+            let mut tap = Tap { input, output: &mut self.control };
+            let read = self.parser.read(&mut tap);
+            input = tap.input;
+            match read {
+                Ok(Message::Text(text)) => self.inbox.push_back(text.as_str().to_owned()),
+                Ok(Message::Binary(_)) => {
+                    return Err(Ended::ByUs(Close::new(close::VIOLATION, "text frames only")));
+                }
+                Ok(Message::Close(frame)) => {
+                    // The parser has queued the answer.
+                    let _ = self.parser.flush(&mut Tap { input: &[], output: &mut self.control });
+                    return Err(Ended::ByPeer(frame.map(|frame| frame.code.into())));
+                }
+                Ok(_) => {}
+                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(ended_by(&error)),
+            }
+        }
+    }
+
+    /// Writes what there is. `None` means that something was written.
+    fn poll_write(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Option<Signal>> {
+        let mut wrote = false;
+        if !self.rest.is_empty() {
+            if let Err(ended) = ready!(self.poll_rest(cx)) {
+                return Poll::Ready(Some(Signal::Ended(ended)));
+            }
+            wrote = true;
+        }
+        WRITE.with_borrow_mut(|scratch| {
+            scratch.clear();
+            if !self.control.is_empty() {
+                scratch.append(&mut self.control);
+                self.control = Vec::new();
+            }
+            let mut signal = None;
+            match mail.poll_mail(cx, scratch) {
+                Poll::Ready(Some(close)) => signal = Some(Signal::Close(close)),
+                Poll::Ready(None) => {}
+                Poll::Pending => match source.poll_frames(cx, scratch) {
+                    Poll::Ready(Supply::Behind) => signal = Some(Signal::Behind),
+                    Poll::Ready(Supply::Lost) => signal = Some(Signal::Lost),
+                    Poll::Ready(Supply::Frames) | Poll::Pending => {}
+                },
+            }
+            if !scratch.is_empty() {
+                match Pin::new(&mut self.io).poll_write(cx, scratch) {
+                    Poll::Ready(Ok(taken)) if taken > 0 => {
+                        self.blocked = None;
+                        self.rest = Bytes::copy_from_slice(&scratch[taken..]);
+                        wrote = true;
+                    }
+                    Poll::Ready(Ok(_)) => signal = Some(gone("the stream takes no more")),
+                    Poll::Ready(Err(error)) => signal = Some(gone(&error.to_string())),
+                    Poll::Pending => {
+                        self.rest = Bytes::copy_from_slice(scratch);
+                        self.note_blocked();
+                    }
+                }
+                // One large page must not stay in every thread for ever.
+                if scratch.capacity() > 1 << 20 {
+                    *scratch = Vec::new();
+                }
+            }
+            match signal {
+                Some(signal) => Poll::Ready(Some(signal)),
+                None if wrote => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        })
+    }
+
+    /// Writes the rest of the last write.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        while !self.rest.is_empty() {
+            match Pin::new(&mut self.io).poll_write(cx, &self.rest) {
+                Poll::Ready(Ok(taken)) if taken > 0 => {
+                    self.blocked = None;
+                    self.rest.advance(taken);
+                }
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(Ended::Gone("the stream takes no more".into()))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Ended::Gone(error.to_string()))),
+                Poll::Pending => {
+                    self.note_blocked();
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.rest = Bytes::new();
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_blocked(&mut self) {
+        if self.blocked.is_none() {
+            self.blocked = Some(Instant::now());
+            let deadline = self.deadline();
+            if deadline < self.timer.deadline() {
+                self.timer.as_mut().reset(deadline);
+            }
+        }
+    }
+}
+
+fn gone(why: &str) -> Signal {
+    Signal::Ended(Ended::Gone(why.to_owned()))
+}
+
+/// The goodbye for what the parser refused.
+fn ended_by(error: &WsError) -> Ended {
+    match error {
+        WsError::ConnectionClosed | WsError::AlreadyClosed => Ended::ByPeer(None),
+        WsError::Capacity(_) => Ended::ByUs(Close::new(close::TOO_BIG, "message too big")),
+        WsError::Utf8(_) => Ended::ByUs(Close::new(close::INVALID_TEXT, "invalid UTF-8")),
+        WsError::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+            Ended::Gone("reset".into())
+        }
+        WsError::Protocol(_) => Ended::ByUs(Close::new(close::PROTOCOL_ERROR, "protocol error")),
+        other => Ended::Gone(other.to_string()),
+    }
+}
+
+/// What tungstenite takes for a stream: reads end with "would block", writes always fit.
+struct Tap<'i, 'o> {
+    input: &'i [u8],
+    output: &'o mut Vec<u8>,
+}
+
+impl Read for Tap<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.input.read(buffer)
+    }
+}
+
+impl Write for Tap<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! `/api/daemon/ws`: a daemon's control socket. It carries beats one way and hints the other; all
+//! work is pulled over HTTP.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use axum::{body::Body, http::Request, response::Response};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::{
+    Connection, Ended, Limits, NoFrames, Signal, Sockets, Transport,
+    upgrade::{self, Session},
+};
+use crate::{
+    error::Result,
+    fleet::Beat,
+    hub::{Close, Peer, wire},
+    ids::{RuntimeId, UserId},
+    protocol::{
+        close,
+        daemon::{HEARTBEAT, HEARTBEAT_ACK, HeartbeatAck, Inbound, Outbound, gone_ack},
+        lenient,
+    },
+    time::Timestamp,
+};
+
+/// Beats of one connection that may be in work at once; reading waits for none of them.
+const BEATS_AT_ONCE: usize = 32;
+
+/// Answers the upgrade request of `user`'s daemon.
+pub fn accept(sockets: &Sockets, request: Request<Body>, user: UserId, runtimes: Vec<RuntimeId>) -> Result<Response> {
+    let limits = Limits {
+        ping: sockets.settings.daemon_ping,
+        silence: sockets.settings.daemon_silence,
+        stuck: sockets.settings.stuck_after,
+        max_message: sockets.settings.max_message,
+    };
+    let opened = sockets.db.clock().now();
+    upgrade::accept(sockets, request, limits, Daemon { sockets: sockets.clone(), user, runtimes, opened })
+}
+
+/// Whether the request is an upgrade at all; said before its runtimes are looked up.
+pub fn check(request: &Request<Body>) -> Result<()> {
+    upgrade::check(request)
+}
+
+struct Daemon {
+    sockets: Sockets,
+    user: UserId,
+    runtimes: Vec<RuntimeId>,
+    opened: Timestamp,
+}
+
+/// The runtimes a socket may beat for. One that was taken offline on purpose is dropped.
+type Driven = Arc<Mutex<HashSet<RuntimeId>>>;
+
+impl Session for Daemon {
+    async fn run<T: Transport>(self, mut connection: Connection<T>) {
+        let Self { sockets, user, runtimes, opened } = self;
+        let since = Instant::now();
+        let entry = sockets.registry.enter(runtimes.clone());
+        if sockets.draining.is_cancelled() {
+            entry.peer().close(Close::new(close::DRAINING, "retry_after_ms=1000"));
+        }
+        tracing::debug!(%user, runtimes = runtimes.len(), "daemon connected");
+        let beats = Beats {
+            sockets,
+            user,
+            opened,
+            driven: Arc::new(Mutex::new(runtimes.into_iter().collect())),
+            permits: Arc::new(Semaphore::new(BEATS_AT_ONCE)),
+        };
+        let end = loop {
+            match connection.next(entry.peer(), &mut NoFrames).await {
+                Signal::Text(text) => {
+                    if let Err(end) = beats.take(&mut connection, entry.peer(), &text).await {
+                        break end;
+                    }
+                }
+                Signal::Tick | Signal::Behind | Signal::Lost => {}
+                Signal::Close(close) => break Ended::ByUs(close),
+                Signal::Ended(end) => break end,
+            }
+        };
+        tracing::debug!(%user, ?end, seconds = since.elapsed().as_secs(), "daemon disconnected");
+        drop(entry);
+        connection
+            .finish(match end {
+                Ended::ByUs(close) => Some(close),
+                Ended::ByPeer(_) | Ended::Gone(_) => None,
+            })
+            .await;
+    }
+}
+
+struct Beats {
+    sockets: Sockets,
+    user: UserId,
+    opened: Timestamp,
+    driven: Driven,
+    permits: Arc<Semaphore>,
+}
+
+impl Beats {
+    /// Takes a frame: starts the work for a beat, ignores everything else.
+    async fn take<T: Transport>(
+        &self,
+        connection: &mut Connection<T>,
+        peer: &Arc<Peer>,
+        text: &str,
+    ) -> Result<(), Ended> {
+        let frame: Inbound = match lenient::decode(text.as_bytes()) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::debug!(%error, "a daemon sent a frame that is not a beat");
+                return Ok(());
+            }
+        };
+        if frame.r#type != HEARTBEAT {
+            return Ok(());
+        }
+        let Ok(runtime) = frame.payload.runtime_id.parse::<RuntimeId>() else { return Ok(()) };
+        if !self.driven.lock().contains(&runtime) {
+            // No ack: the daemon falls back to HTTP by itself.
+            return Ok(());
+        }
+        let permit = match connection.drive(peer, self.permits.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Ok(()),
+            Err(Signal::Close(close)) => return Err(Ended::ByUs(close)),
+            Err(Signal::Ended(end)) => return Err(end),
+            Err(_) => return Ok(()),
+        };
+        let (fleet, peer, driven) = (self.sockets.fleet.clone(), peer.clone(), self.driven.clone());
+        let (user, opened) = (self.user, self.opened);
+        let interval = fleet.settings().beat_interval.as_millis() as u64;
+        self.sockets.tracker.spawn(async move {
+            let ack = match fleet.beat(user, runtime, opened).await {
+                Ok(Beat::Recorded) => Some(HeartbeatAck {
+                    runtime_id: runtime.to_string(),
+                    status: "ok",
+                    runtime_gone: false,
+                    heartbeat_interval_ms: interval,
+                    server_capabilities: &[],
+                }),
+                Ok(Beat::Gone) => Some(gone_ack(runtime, interval)),
+                Ok(Beat::TakenOffline) => {
+                    driven.lock().remove(&runtime);
+                    None
+                }
+                // No ack either: the daemon beats over HTTP and is told there.
+                Err(error) => {
+                    tracing::warn!(%runtime, %error, "a beat was not recorded");
+                    None
+                }
+            };
+            if let Some(payload) = ack {
+                peer.send(wire::text(&Outbound { r#type: HEARTBEAT_ACK, payload }.json()));
+            }
+            drop(permit);
+        });
+        Ok(())
+    }
+}
