@@ -142,6 +142,11 @@ impl App {
         events::prune(&self.parts.db, &config.events).await
     }
 
+    #[cfg(feature = "test-hooks")]
+    pub(crate) fn db(&self) -> &Db {
+        &self.parts.db
+    }
+
     /// Stops in order: no new work, sockets told, requests finished, what is noted written, pools
     /// closed.
     pub async fn stop(self) {

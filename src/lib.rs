@@ -17,5 +17,7 @@ mod ids;
 mod protocol;
 pub mod settings;
 mod telemetry;
+#[cfg(feature = "test-hooks")]
+mod test_hooks;
 mod time;
 mod ws;

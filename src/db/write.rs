@@ -192,7 +192,7 @@ async fn ask_outcome(db: &Db, sealed: &Sealed) -> Result<bool> {
 
 /// Ends the process between commit and announcement when the file named by `HEARTWIRE_FAULT_FILE`
 /// exists. Compiled for tests only.
-#[cfg(feature = "faults")]
+#[cfg(feature = "test-hooks")]
 fn fault_point_after_commit() {
     let armed = std::env::var_os("HEARTWIRE_FAULT_FILE");
     if armed.is_some_and(|file| std::path::Path::new(&file).exists()) {
@@ -200,5 +200,5 @@ fn fault_point_after_commit() {
     }
 }
 
-#[cfg(not(feature = "faults"))]
+#[cfg(not(feature = "test-hooks"))]
 fn fault_point_after_commit() {}

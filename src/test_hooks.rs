@@ -1,0 +1,35 @@
+//! What tests and benches may do to a hub that nobody else may.
+
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    error::Result,
+    ids::WorkspaceId,
+    protocol::event::{Actor, Event},
+};
+
+impl App {
+    /// Emits `test:event` events in one transaction: for each workspace so many, each with `mark`
+    /// and `filler` bytes more in its payload.
+    pub async fn emit(&self, counts: &[(Uuid, usize)], mark: &str, filler: usize) -> Result<()> {
+        let counts: Vec<(WorkspaceId, usize)> = counts.iter().map(|(id, n)| (WorkspaceId(*id), *n)).collect();
+        let first = counts.first().map_or(WorkspaceId(Uuid::nil()), |(workspace, _)| *workspace);
+        let (mark, filler) = (mark.to_owned(), "x".repeat(filler));
+        self.db()
+            .write(first, async move |tx| {
+                // In turns, as a flow over several workspaces would.
+                let rounds = counts.iter().map(|(_, n)| *n).max().unwrap_or(0);
+                for round in 0..rounds {
+                    for (workspace, n) in &counts {
+                        if round < *n {
+                            let payload = serde_json::json!({ "mark": mark, "index": round, "filler": filler });
+                            tx.emit(Event::new(*workspace, "test:event", Actor::System, &payload));
+                        }
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+}
