@@ -6,12 +6,12 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     Shared, Transport,
     backoff::Backoff,
+    calls,
     client::{Frame, Heard, Socket, Trouble, retry_after},
     link::{Link, Signal},
     names,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::protocol::{
     close,
-    daemon::{Deregister, HEARTBEAT, HEARTBEAT_ACK, Heartbeat, Outbound, Register, RegisterRuntime},
+    daemon::{HEARTBEAT, HEARTBEAT_ACK, Heartbeat, Outbound, Register},
 };
 
 /// Registrations of one daemon that may be under way at once; a hub slower than that is told apart
@@ -114,61 +114,20 @@ impl Daemon {
         Box::pin(self.leave()).await;
     }
 
-    /// The start-up calls. Only registering has to succeed.
+    /// Starts up; false if it has to be tried again.
     async fn begin(&mut self) -> bool {
-        let shared = self.shared.clone();
-        let (hub, report) = (&shared.hub, &shared.report);
-        if let Err(trouble) = hub.tell("/api/tokens/current/renew", &json!({})).await {
-            report.error(format!("token renewal: {trouble}"));
+        match calls::start_up(&self.shared, self.registration(self.device.clone())).await {
+            Some(ids) => self.adopt(ids),
+            None => return false,
         }
-        if let Err(trouble) = hub.get::<Vec<Value>>("/api/workspaces").await {
-            report.error(format!("workspaces: {trouble}"));
-            return false;
-        }
-        let profiles = format!("/api/daemon/workspaces/{}/runtime-profiles", shared.workspace);
-        if let Err(trouble) = hub.get::<Value>(&profiles).await {
-            report.error(format!("runtime profiles: {trouble}"));
-        }
-        let sent = Instant::now();
-        match register(&shared, self.registration(self.device.clone())).await {
-            Ok(ids) => {
-                report.registrations.note(sent.elapsed());
-                self.adopt(ids);
-            }
-            Err(trouble) => {
-                report.error(format!("register: {trouble}"));
-                return false;
-            }
-        }
-        for runtime in &self.runtimes {
-            recover_orphans(&shared, &runtime.id).await;
-        }
-        if let Some(every) = shared.register_every {
+        if let Some(every) = self.shared.register_every {
             self.next_register = Some(Instant::now() + every.mul_f64(rand::random_range(0.0..1.0)));
         }
         true
     }
 
     fn registration(&self, device_name: String) -> Register {
-        let runtimes = (0..self.shared.runtimes).map(|index| {
-            let (provider, version) = names::provider(index);
-            RegisterRuntime {
-                name: format!("{} ({})", names::capitalised(&provider), self.device),
-                r#type: provider,
-                version: version.to_owned(),
-                status: "online".to_owned(),
-                profile_id: String::new(),
-            }
-        });
-        Register {
-            workspace_id: self.shared.workspace.clone(),
-            daemon_id: self.id.clone(),
-            legacy_daemon_ids: Vec::new(),
-            device_name,
-            cli_version: super::CLI_VERSION.to_owned(),
-            launched_by: String::new(),
-            runtimes: runtimes.collect(),
-        }
+        calls::registration(&self.shared, self.id.clone(), &self.device, device_name)
     }
 
     /// Takes the ids of a registration. If they are others than before, the socket is for the wrong
@@ -255,7 +214,7 @@ impl Daemon {
         let (shared, registration) = (self.shared.clone(), self.registration(device_name));
         self.calls.push(Box::pin(async move {
             let sent = Instant::now();
-            let outcome = register(&shared, registration).await;
+            let outcome = calls::register(&shared, &registration).await;
             Done::Registered { recovering, took: sent.elapsed(), outcome }
         }));
     }
@@ -298,7 +257,7 @@ impl Daemon {
                             for id in ids.clone() {
                                 let shared = self.shared.clone();
                                 self.calls.push(Box::pin(async move {
-                                    recover_orphans(&shared, &id).await;
+                                    calls::recover_orphans(&shared, &id).await;
                                     Done::Told
                                 }));
                             }
@@ -391,11 +350,7 @@ impl Daemon {
             self.shared.report.error("leaving: calls still under way".to_owned());
         }
         let runtime_ids: Vec<String> = self.runtimes.drain(..).map(|runtime| runtime.id).collect();
-        if !runtime_ids.is_empty()
-            && let Err(trouble) = self.shared.hub.tell("/api/daemon/deregister", &Deregister { runtime_ids }).await
-        {
-            self.shared.report.error(format!("deregister: {trouble}"));
-        }
+        calls::deregister(&self.shared, runtime_ids).await;
         if let Link::Up(socket, _online) = std::mem::replace(&mut self.link, Link::Never) {
             socket.close().await;
         }
@@ -409,28 +364,4 @@ struct Ack<'a> {
     runtime_id: Cow<'a, str>,
     #[serde(default)]
     runtime_gone: bool,
-}
-
-/// Registers and gives the runtimes' ids; an answer without any is a failure.
-async fn register(shared: &Shared, registration: Register) -> Result<Vec<String>, Trouble> {
-    #[derive(Deserialize)]
-    struct Registered {
-        runtimes: Vec<Id>,
-    }
-    #[derive(Deserialize)]
-    struct Id {
-        id: String,
-    }
-    let Registered { runtimes } = shared.hub.post("/api/daemon/register", &registration).await?;
-    if runtimes.is_empty() {
-        return Err(Trouble::NoAnswer("no runtimes in the answer"));
-    }
-    Ok(runtimes.into_iter().map(|runtime| runtime.id).collect())
-}
-
-async fn recover_orphans(shared: &Shared, runtime: &str) {
-    if let Err(trouble) = shared.hub.tell(&format!("/api/daemon/runtimes/{runtime}/recover-orphans"), &json!({})).await
-    {
-        shared.report.error(format!("recover orphans: {trouble}"));
-    }
 }

@@ -8,6 +8,7 @@
 
 mod backoff;
 mod browser;
+mod calls;
 mod client;
 mod daemon;
 mod link;

@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 
 /// Broken sequences that are told in words; the rest are only counted.
 const TOLD: usize = 20;
+/// Microseconds of a latency at most; longer ones count as this. An hour.
+const LONGEST: u64 = 3_600_000_000;
 
 /// A number that only grows, or a gauge that is taken down again.
 #[derive(Debug, Default)]
@@ -46,7 +48,7 @@ pub struct Latency(Mutex<Histogram<u64>>);
 
 impl Latency {
     fn new() -> Result<Self> {
-        Ok(Self(Mutex::new(Histogram::new(3).map_err(Error::internal)?)))
+        Ok(Self(Mutex::new(Histogram::new_with_max(LONGEST, 3).map_err(Error::internal)?)))
     }
 
     /// Notes one.
@@ -354,9 +356,10 @@ mod tests {
     #[test]
     fn an_order_error_is_told_even_when_it_came_late() {
         let report = Arc::new(Report::new().expect("counters"));
-        report.registrations.note(Duration::from_millis(2));
+        report.registrations.note(Duration::from_millis(200));
         let mut summary = report.summary(SHAPE);
         assert!(summary.is_good());
+        assert!((200.0..201.0).contains(&summary.registrations_ms.p50), "{summary}");
         report.order_error("expected 3, got 5".to_owned());
         summary.amend(&report);
         assert!(!summary.is_good());
