@@ -69,6 +69,10 @@ impl IntoResponse for Error {
                 tracing::debug!(code = refusal.code, text = %refusal.text, "refused");
                 let problem = Problem { error: &refusal.text, code: refusal.code, details: refusal.details };
                 let mut response = Json(status, problem).into_response();
+                if status == StatusCode::PAYLOAD_TOO_LARGE {
+                    // The rest of the body is not read, so the connection cannot be used again.
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 if status == StatusCode::UPGRADE_REQUIRED {
                     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 }

@@ -145,7 +145,7 @@ async fn a_reader_that_pauses_is_served_when_it_is_back(backend: Backend) {
     for _ in 0..20 {
         hub.app.emit(&[(hub.workspace, 1000)], "p", 100).await.unwrap();
     }
-    let mut check = async |socket: &mut crate::support::Socket| {
+    let check = async |socket: &mut crate::support::Socket| {
         let mut last = 0;
         while last < 20_000 {
             let event: Value = socket.next().await;
@@ -170,7 +170,7 @@ async fn aborted_requests_leave_nothing_behind() {
     let seconds: u64 = std::env::var("HEARTWIRE_ABORT_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(8);
     let server = postgres::Server::start();
     let url = postgres::fresh_database(&server).await;
-    let hub = Arc::new(Hub::start_on(Backend::Postgres, Some(url.clone()), &[]).await);
+    let hub = Arc::new(Hub::start_on(Some(url.clone()), &[]).await);
     let runtimes = hub.register("d", &["claude"]).await;
     let (mut browser, ack) = hub.browser().await;
     let mut last = ack["seq"].as_u64().unwrap();

@@ -34,7 +34,7 @@ async fn a_database_that_is_away_is_503_and_comes_back() {
     let server = postgres::Server::start();
     let url = postgres::fresh_database(&server).await;
     let name = url.rsplit_once('/').unwrap().1.to_owned();
-    let hub = Hub::start_on(Backend::Postgres, Some(url.clone()), &[]).await;
+    let hub = Hub::start_on(Some(url.clone()), &[]).await;
     let runtime = hub.register("d", &["claude"]).await[0];
     let (mut browser, ack) = hub.browser().await;
     let away = |allowed: bool| {

@@ -20,7 +20,6 @@ pub enum Backend {
 /// A hub and its first owner.
 pub struct Hub {
     pub app: App,
-    pub backend: Backend,
     pub config: Config,
     /// The first owner's token.
     pub token: String,
@@ -79,17 +78,17 @@ impl Hub {
             Backend::Sqlite => None,
             Backend::Postgres => Some(postgres::fresh_database(postgres::shared()).await),
         };
-        Self::start_on(backend, database_url, settings).await
+        Self::start_on(database_url, settings).await
     }
 
     /// A hub on a given database.
-    pub async fn start_on(backend: Backend, database_url: Option<String>, settings: &[(&'static str, &str)]) -> Self {
+    pub async fn start_on(database_url: Option<String>, settings: &[(&'static str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let config = config(dir.path().to_path_buf(), database_url.clone(), settings);
         let app = App::start(config.clone()).await.expect("the hub starts");
         let token = app.first_token().expect("a first start").to_owned();
         let http = http_client();
-        let mut hub = Self { app, backend, config, token, workspace: Uuid::nil(), database_url, dir, http };
+        let mut hub = Self { app, config, token, workspace: Uuid::nil(), database_url, dir, http };
         let workspaces = hub.get("/api/workspaces").await.expect(200);
         hub.workspace = id(&workspaces[0]);
         hub
