@@ -18,6 +18,7 @@ mod crash;
 mod daemon_api;
 mod daemon_socket;
 mod framing;
+mod house;
 mod people_api;
 mod sequence;
 mod store;
