@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Backend, Hub, postgres};
+use crate::support::{Backend, Hub, postgres, until};
 
 on_both_stores!(clients_that_come_and_go_see_everything_once_in_order, a_reader_that_pauses_is_served_when_it_is_back);
 
@@ -173,7 +173,19 @@ async fn aborted_requests_leave_nothing_behind() {
     let hub = Arc::new(Hub::start_on(Some(url.clone()), &[]).await);
     let runtimes = hub.register("d", &["claude"]).await;
     let (mut browser, ack) = hub.browser().await;
-    let mut last = ack["seq"].as_u64().unwrap();
+    let first = ack["seq"].as_u64().unwrap();
+    let seen = Arc::new(AtomicU64::new(first));
+    let reader = tokio::spawn({
+        let seen = seen.clone();
+        async move {
+            loop {
+                let event = browser.next_ever().await;
+                if event["type"] != "heartbeat" {
+                    assert_eq!(event["seq"], seen.fetch_add(1, Ordering::SeqCst) + 1);
+                }
+            }
+        }
+    });
     let over = Arc::new(AtomicBool::new(false));
     let mut clients = Vec::new();
     for n in 0..24 {
@@ -209,15 +221,14 @@ async fn aborted_requests_leave_nothing_behind() {
     let logged = count(&url, "SELECT max(seq) FROM event_log").await as u64;
     let counted = count(&url, "SELECT max(seq) FROM event_counter").await as u64;
     assert_eq!(logged, counted);
-    println!("{made} requests, {} events", logged - last);
-    assert!(logged > last + 10, "too few got through to mean anything");
-    while last < logged {
-        let event = browser.next().await;
-        if event["type"] != "heartbeat" {
-            last += 1;
-            assert_eq!(event["seq"], last);
-        }
-    }
+    println!("{made} requests, {} events", logged - first);
+    assert!(logged > first + 10, "too few got through to mean anything");
+    until("every logged event was announced", async || {
+        assert!(!reader.is_finished(), "an event out of order, or the end of the socket");
+        seen.load(Ordering::SeqCst) == logged
+    })
+    .await;
+    reader.abort();
 }
 
 async fn count(url: &str, sql: &'static str) -> i64 {

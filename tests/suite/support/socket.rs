@@ -56,6 +56,17 @@ impl Socket {
         }
     }
 
+    /// The next text frame, however long it takes.
+    pub async fn next_ever(&mut self) -> Value {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).expect("JSON"),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("closed: {other:?}"),
+            }
+        }
+    }
+
     /// The next text frame, or the close code and reason.
     pub async fn next_or_close(&mut self) -> Result<Value, (u16, String)> {
         // For the frame, not for each ping in between.
