@@ -22,7 +22,7 @@ use crate::{
     fleet::Fleet,
     hub::Registry,
     identity::{
-        bootstrap::{self, FirstOwner},
+        bootstrap::{self, Demo, FirstOwner},
         tokens::LastUsed,
     },
     ws::Sockets,
@@ -127,6 +127,11 @@ impl App {
         self.first_owner.as_ref().map(|owner| (owner.email.as_str(), owner.slug.as_str()))
     }
 
+    /// Lets a demonstration in: a token of a day for an owner of the oldest workspace.
+    pub(crate) async fn demo_token(&self) -> Result<Demo> {
+        bootstrap::demo(&self.parts.db).await
+    }
+
     /// Moves the hub's clock ahead; for tests of what takes days.
     pub fn advance_clock(&self, by: Duration) {
         self.parts.db.clock().advance(by);
@@ -211,7 +216,7 @@ async fn housekeeping(parts: Arc<Parts>, settings: events::Settings, stop: Cance
 }
 
 /// A socket is a file: the soft limit of 1,024 would end a fleet early.
-fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {

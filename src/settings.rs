@@ -113,7 +113,8 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
     Some((text[..digits].parse().ok()?, text[digits..].trim()))
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A duration as people write it; a bare number is seconds.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     let seconds = |per: u64| number.checked_mul(per).map(Duration::from_secs);
     match unit {

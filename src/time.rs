@@ -13,6 +13,7 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// The machine's own clock. Only [`crate::db::Clock`] may call this: stored times are the
     /// database's.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn of_this_machine() -> Self {
         Self(jiff::Timestamp::now().as_microsecond())
     }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod serve;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,8 @@ struct Command {
 enum Verb {
     /// Run the hub.
     Serve(serve::Serve),
+    /// Run daemons and browsers that are not there, against a hub that is.
+    Simulate(simulate::Simulate),
     /// Manage people, workspaces and tokens, while the hub runs or not.
     Admin(admin::Admin),
     /// Show every setting with its origin, or say what does not fit.
@@ -79,6 +82,7 @@ pub fn run() -> u8 {
     };
     match command.command {
         Verb::Serve(serve) => runtime.block_on(serve.run()),
+        Verb::Simulate(simulate) => runtime.block_on(simulate.run()),
         Verb::Admin(admin) => runtime.block_on(admin.run()),
         Verb::CheckConfig(check) => check.run(),
     }

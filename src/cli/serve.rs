@@ -3,12 +3,13 @@
 use std::{
     io::{IsTerminal, Write},
     path::Path,
+    time::Duration,
 };
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Sources, failed};
+use super::{Sources, failed, simulate};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -16,6 +17,8 @@ use crate::{
 
 /// Where the first start leaves its token when nobody looks at a terminal.
 const TOKEN_FILE: &str = "first-token";
+/// A demonstration does not keep a hub from stopping.
+const DEMO_LEAVES: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -45,10 +48,26 @@ impl Serve {
         if let Err(error) = tell_first_token(&app, &url, &data_dir) {
             return failed(&error);
         }
+        let demo = match self.demo {
+            true => start_demo(&app).await,
+            false => None,
+        };
         wait_for_the_end().await;
+        tracing::info!("stopping");
+        // While the hub still answers, so that the demonstration's runtimes go offline in order.
+        if let Some(fleet) = demo {
+            let left = tokio::time::timeout(DEMO_LEAVES, fleet.stop()).await;
+            drop(left.inspect_err(|_| tracing::warn!("the demonstration did not leave in time")));
+        }
         app.stop().await;
         0
     }
+}
+
+/// A hub whose demonstration cannot start is a hub all the same.
+async fn start_demo(app: &App) -> Option<simulate::Simulation> {
+    let started = async { simulate::demo(app.address, app.demo_token().await?).await };
+    started.await.inspect_err(|error| tracing::error!(%error, "the demonstration does not start")).ok()
 }
 
 /// Tells the first start's token once: to a terminal, or to a file only its owner can read.
@@ -75,7 +94,8 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     writeln!(file, "{text}")
 }
 
-async fn wait_for_the_end() {
+/// Returns when somebody asks the process to end.
+pub(super) async fn wait_for_the_end() {
     let mut terminate = match signal(SignalKind::terminate()) {
         Ok(terminate) => terminate,
         Err(error) => {
@@ -88,5 +108,4 @@ async fn wait_for_the_end() {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    tracing::info!("stopping");
 }

@@ -184,13 +184,13 @@ fn normalise(entry: &RegisterRuntime, request: &Register) -> Entry {
 
 /// No workspace has custom profiles yet, so every one that is named is unknown.
 fn refuse_unknown_profiles(profiles: &[String]) -> Result<()> {
-    for profile in profiles.iter().filter(|profile| !profile.is_empty()) {
-        if profile.parse::<Uuid>().is_err() {
-            return Err(Error::invalid("invalid_profile_id", "invalid profile_id"));
-        }
-        return Err(Error::invalid("unknown_runtime_profile", format!("unknown runtime profile: {profile}")));
+    let Some(profile) = profiles.iter().find(|profile| !profile.is_empty()) else {
+        return Ok(());
+    };
+    if profile.parse::<Uuid>().is_err() {
+        return Err(Error::invalid("invalid_profile_id", "invalid profile_id"));
     }
-    Ok(())
+    Err(Error::invalid("unknown_runtime_profile", format!("unknown runtime profile: {profile}")))
 }
 
 async fn upsert(tx: &mut Tx, workspace: WorkspaceId, owner: UserId, daemon_id: &str, entry: &Entry) -> Result<Row> {

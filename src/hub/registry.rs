@@ -19,8 +19,11 @@ use crate::ids::RuntimeId;
 pub struct Registry {
     next: AtomicU64,
     peers: Mutex<HashMap<u64, Arc<Peer>>>,
-    runtimes: Mutex<HashMap<RuntimeId, Vec<(u64, Arc<Peer>)>>>,
+    runtimes: Mutex<HashMap<RuntimeId, Drivers>>,
 }
+
+/// The sockets that drive one runtime, by their entries.
+type Drivers = Vec<(u64, Arc<Peer>)>;
 
 /// A socket's entry; ends with it.
 pub struct Entry {

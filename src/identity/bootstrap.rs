@@ -4,7 +4,8 @@
 use super::{tokens, users, workspaces};
 use crate::{
     db::{Db, exec, on},
-    error::Result,
+    error::{Error, Result},
+    ids::{UserId, WorkspaceId},
     protocol::people::CreateWorkspace,
 };
 
@@ -39,6 +40,32 @@ pub async fn first_owner(db: &Db) -> Result<Option<FirstOwner>> {
         workspaces::create(tx, owner, &wish).await?;
         let token = tokens::create(tx, owner, "first start", 0).await?.token;
         Ok(Some(FirstOwner { email: email.into(), slug: slug.into(), token }))
+    })
+    .await
+}
+
+/// What a demonstration needs to act as somebody.
+pub struct Demo {
+    /// The secret; valid for a day.
+    pub token: String,
+    /// Where.
+    pub workspace: String,
+}
+
+/// Makes a token for an owner of the oldest workspace. Made anew each time, because no secret can
+/// be read back from the store.
+pub async fn demo(db: &Db) -> Result<Demo> {
+    db.write_global(async |tx| {
+        let found: Option<(WorkspaceId, UserId)> = on!(tx, |c| sqlx::query_as(
+            "SELECT w.id, m.user_id FROM workspace w JOIN member m ON m.workspace_id = w.id
+             WHERE w.deleted_at IS NULL AND m.role = 'owner'
+             ORDER BY w.created_at, w.id, m.created_at, m.id LIMIT 1"
+        )
+        .fetch_optional(c))?;
+        let (workspace, owner) =
+            found.ok_or_else(|| Error::not_found("workspace_not_found", "there is no workspace to demonstrate in"))?;
+        let token = tokens::create(tx, owner, "demo", 1).await?.token;
+        Ok(Demo { token, workspace: workspace.to_string() })
     })
     .await
 }

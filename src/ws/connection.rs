@@ -129,6 +129,8 @@ pub struct Connection<T> {
     /// What the socket did not take of the last write.
     rest: Bytes,
     inbox: VecDeque<String>,
+    /// The end, while messages before it are still in the inbox.
+    ended: Option<Ended>,
     limits: Limits,
     heard: Instant,
     blocked: Option<Instant>,
@@ -152,6 +154,7 @@ impl<T: Transport> Connection<T> {
             control: Vec::new(),
             rest: Bytes::new(),
             inbox: VecDeque::new(),
+            ended: None,
             limits,
             heard: now,
             blocked: None,
@@ -175,9 +178,12 @@ impl<T: Transport> Connection<T> {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(done));
             }
+            // Messages that come meanwhile wait in the inbox.
             loop {
                 match self.poll_io(cx, mail, &mut NoFrames) {
-                    Poll::Ready(signal @ (Signal::Close(_) | Signal::Ended(_))) => return Poll::Ready(Err(signal)),
+                    Poll::Ready(Some(signal @ (Signal::Close(_) | Signal::Ended(_)))) => {
+                        return Poll::Ready(Err(signal));
+                    }
                     Poll::Ready(_) => {}
                     Poll::Pending => return Poll::Pending,
                 }
@@ -227,21 +233,28 @@ impl<T: Transport> Connection<T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Signal> {
-        if let Some(text) = self.inbox.pop_front() {
-            return Poll::Ready(Signal::Text(text));
+        loop {
+            if let Some(text) = self.inbox.pop_front() {
+                return Poll::Ready(Signal::Text(text));
+            }
+            if let Some(ended) = self.ended.take() {
+                return Poll::Ready(Signal::Ended(ended));
+            }
+            match ready!(self.poll_io(cx, mail, source)) {
+                // What was read before the end counts.
+                Some(Signal::Ended(ended)) if !self.inbox.is_empty() => self.ended = Some(ended),
+                Some(signal) => return Poll::Ready(signal),
+                None => {}
+            }
         }
-        let signal = ready!(self.poll_io(cx, mail, source));
-        // What was read before the end counts.
-        if let (Signal::Ended(_), Some(text)) = (&signal, self.inbox.pop_front()) {
-            return Poll::Ready(Signal::Text(text));
-        }
-        Poll::Ready(signal)
     }
 
-    fn poll_io(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Signal> {
+    /// Reads and writes. `None` means that there is a message in the inbox that was not there before.
+    fn poll_io(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Option<Signal>> {
         if let Some(signal) = self.poll_time(cx) {
-            return Poll::Ready(signal);
+            return Poll::Ready(Some(signal));
         }
+        let waiting = self.inbox.len();
         for _ in 0..TURNS {
             let read = if self.inbox.len() < INBOX && self.control.len() < CONTROL {
                 self.poll_read(cx)
@@ -249,14 +262,14 @@ impl<T: Transport> Connection<T> {
                 Poll::Pending
             };
             if let Poll::Ready(Err(ended)) = read {
-                return Poll::Ready(Signal::Ended(ended));
+                return Poll::Ready(Some(Signal::Ended(ended)));
             }
             let wrote = self.poll_write(cx, mail, source);
             if let Poll::Ready(Some(signal)) = wrote {
-                return Poll::Ready(signal);
+                return Poll::Ready(Some(signal));
             }
-            if let Some(text) = self.inbox.pop_front() {
-                return Poll::Ready(Signal::Text(text));
+            if self.inbox.len() > waiting {
+                return Poll::Ready(None);
             }
             if read.is_pending() && wrote.is_pending() {
                 return Poll::Pending;

@@ -1,0 +1,359 @@
+//! `heartwire simulate`: daemons and browsers that are not there, over real sockets against a hub
+//! that is.
+//!
+//! It exists to show a hub working, to load it, and to catch it breaking its promises: whatever is
+//! cut, killed or restarted, every browser must see a sequence without gap or repeat, and every
+//! daemon must come back by itself. It knows nothing of the hub's inside, so its word counts for
+//! any deployment. What it does not do is claim tasks.
+
+mod backoff;
+mod browser;
+mod calls;
+mod client;
+mod daemon;
+mod link;
+mod names;
+mod report;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    browser::Browser,
+    client::{Hub, Secret, Trouble},
+    daemon::Daemon,
+    report::{Report, Shape, Summary},
+};
+use super::{failed, serve::wait_for_the_end};
+use crate::{
+    app,
+    error::{Error, Result},
+    identity::bootstrap::Demo,
+    settings::parse_duration,
+};
+
+/// The version that simulated daemons claim.
+const CLI_VERSION: &str = "simulated";
+/// A beat more often than this measures the simulation, not the hub.
+const SHORTEST_BEAT: Duration = Duration::from_millis(100);
+/// Starts of clients are spread so that a large fleet does not begin with a stampede.
+const RAMP_PER_CLIENT: Duration = Duration::from_millis(2);
+const LONGEST_RAMP: Duration = Duration::from_secs(15);
+/// How long browsers listen on after the daemons left: their last events are checked as well.
+const AFTERGLOW: Duration = Duration::from_millis(300);
+/// Between two turns of the progress bar.
+const TURN: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Args)]
+pub(super) struct Simulate {
+    /// The hub's address.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// A person's token. Given in the environment it does not show in the process list.
+    #[arg(long, env = "HEARTWIRE_TOKEN", hide_env_values = true)]
+    token: Secret,
+    /// Slug or id; the token's first workspace by default.
+    #[arg(long)]
+    workspace: Option<String>,
+    /// How many daemons.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    daemons: usize,
+    /// How many runtimes each of them has.
+    #[arg(long, value_name = "M", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    runtimes: u16,
+    /// How many browsers.
+    #[arg(long, value_name = "B", default_value_t = 2)]
+    browsers: usize,
+    /// Between two beats of a runtime; 100ms at least.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    beat: Duration,
+    /// How daemons beat.
+    #[arg(long, value_enum, default_value_t = Transport::Ws)]
+    transport: Transport,
+    /// Re-registrations a second, over the whole fleet, as a source of events.
+    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    rate: f64,
+    /// Each browser cuts its connection about this often and resumes; 0 for never.
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
+    cut: Duration,
+    /// How long; 0 until Ctrl-C.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    duration: Duration,
+    /// Makes the daemons' ids; the same seed finds the same rows again. This machine's name by default.
+    #[arg(long)]
+    seed: Option<String>,
+    /// No progress bar.
+    #[arg(long)]
+    quiet: bool,
+    /// The summary as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a daemon beats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    /// Over its socket, and over HTTP while that does not answer.
+    Ws,
+    /// Over HTTP only.
+    Http,
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("is not a duration such as 15s, 250ms or 2m")
+}
+
+impl Simulate {
+    pub(super) async fn run(self) -> u8 {
+        app::raise_file_limit();
+        let (quiet, json, duration) = (self.quiet, self.json, self.duration);
+        let simulation = match self.start().await {
+            Ok(simulation) => simulation,
+            Err(error) => return failed(&error),
+        };
+        tokio::select! {
+            () = simulation.show(quiet) => {}
+            () = tokio::time::sleep(duration), if !duration.is_zero() => {}
+            () = wait_for_the_end() => {}
+        }
+        // A second Ctrl-C does not wait for a hub that does not answer.
+        let summary = tokio::select! {
+            summary = simulation.stop() => summary,
+            () = wait_for_the_end() => return 130,
+        };
+        match json {
+            true => println!("{}", serde_json::json!(summary)),
+            false => println!("{summary}"),
+        }
+        u8::from(!summary.is_good())
+    }
+
+    async fn start(self) -> Result<Simulation> {
+        if self.beat < SHORTEST_BEAT {
+            return Err(Error::invalid("invalid_beat", "--beat is at least 100ms"));
+        }
+        if !self.rate.is_finite() || self.rate < 0.0 {
+            return Err(Error::invalid("invalid_rate", "--rate is a number of registrations a second"));
+        }
+        let seed = self.seed.unwrap_or_else(this_machine);
+        let plan = Plan {
+            shape: Shape {
+                daemons: self.daemons,
+                runtimes: self.daemons * usize::from(self.runtimes),
+                browsers: self.browsers,
+            },
+            runtimes: self.runtimes.into(),
+            daemon_ids: format!("sim-{seed}-"),
+            beat: self.beat,
+            transport: self.transport,
+            rate: self.rate,
+            cut: (!self.cut.is_zero()).then_some(self.cut),
+        };
+        let hub = Hub::new(&self.url, self.token)?;
+        let workspace = find_workspace(&hub, self.workspace.as_deref()).await?;
+        Simulation::start(hub, workspace, plan)
+    }
+}
+
+/// What is simulated.
+struct Plan {
+    shape: Shape,
+    runtimes: usize,
+    daemon_ids: String,
+    beat: Duration,
+    transport: Transport,
+    rate: f64,
+    cut: Option<Duration>,
+}
+
+/// What every simulated client needs.
+struct Shared {
+    hub: Hub,
+    report: Arc<Report>,
+    /// The workspace's id.
+    workspace: String,
+    /// What this simulation's daemon ids begin with.
+    daemon_ids: String,
+    /// Runtimes of one daemon.
+    runtimes: usize,
+    beat: Duration,
+    transport: Transport,
+    /// Between two re-registrations of one daemon.
+    register_every: Option<Duration>,
+    /// Between two cuts of one browser, on average.
+    cut: Option<Duration>,
+    stop_daemons: CancellationToken,
+    stop_browsers: CancellationToken,
+}
+
+/// A running simulation.
+pub(super) struct Simulation {
+    shared: Arc<Shared>,
+    shape: Shape,
+    daemons: TaskTracker,
+    browsers: TaskTracker,
+}
+
+impl Simulation {
+    fn start(hub: Hub, workspace: String, plan: Plan) -> Result<Self> {
+        let Plan { shape, runtimes, daemon_ids, beat, transport, rate, cut } = plan;
+        let every = (rate > 0.0).then(|| Duration::try_from_secs_f64(shape.daemons as f64 / rate));
+        let register_every = every.transpose().map_err(|_| Error::invalid("invalid_rate", "--rate is too small"))?;
+        let shared = Arc::new(Shared {
+            hub,
+            report: Arc::new(Report::new()?),
+            workspace,
+            daemon_ids,
+            runtimes,
+            beat,
+            transport,
+            register_every,
+            cut,
+            stop_daemons: CancellationToken::new(),
+            stop_browsers: CancellationToken::new(),
+        });
+        let simulation =
+            Self { shared: shared.clone(), shape, daemons: TaskTracker::new(), browsers: TaskTracker::new() };
+        let ramp = |clients: usize| {
+            let whole = RAMP_PER_CLIENT.saturating_mul(u32::try_from(clients).unwrap_or(u32::MAX)).min(LONGEST_RAMP);
+            whole.mul_f64(rand::random_range(0.0..1.0))
+        };
+        for index in 0..shape.browsers {
+            simulation.browsers.spawn(Browser::new(index, shared.clone()).run(ramp(shape.browsers)));
+        }
+        for index in 0..shape.daemons {
+            simulation.daemons.spawn(Daemon::new(index, shared.clone()).run(ramp(shape.daemons)));
+        }
+        simulation.daemons.close();
+        simulation.browsers.close();
+        Ok(simulation)
+    }
+
+    /// Shows what goes on, on a terminal. Never returns.
+    async fn show(&self, quiet: bool) {
+        if quiet {
+            return std::future::pending().await;
+        }
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>5} {msg}") {
+            bar.set_style(style);
+        }
+        let report = &self.shared.report;
+        let beats = || report.socket_beats.acked.get() + report.http_beats.acked.get();
+        let mut turn = tokio::time::interval(TURN);
+        let (mut last_beats, mut last_events) = (0, 0);
+        loop {
+            turn.tick().await;
+            let (beats, events) = (beats(), report.events.get());
+            let a_second = |more: u64| more as f64 / TURN.as_secs_f64();
+            bar.set_message(format!(
+                "daemons {}  browsers {}  beats/s {:.0}  events/s {:.0}  order errors {}",
+                report.daemons.online(),
+                report.browsers.online(),
+                a_second(beats - last_beats),
+                a_second(events - last_events),
+                report.order_errors(),
+            ));
+            bar.tick();
+            (last_beats, last_events) = (beats, events);
+        }
+    }
+
+    /// Ends the simulation: the daemons deregister, the browsers see it, everybody leaves.
+    pub(super) async fn stop(self) -> Summary {
+        let mut summary = self.shared.report.summary(self.shape);
+        self.shared.stop_daemons.cancel();
+        self.daemons.wait().await;
+        tokio::time::sleep(AFTERGLOW).await;
+        self.shared.stop_browsers.cancel();
+        self.browsers.wait().await;
+        summary.amend(&self.shared.report);
+        summary
+    }
+}
+
+/// The demonstration of `serve --demo`: three machines with two runtimes each, over real sockets
+/// against the hub's own address.
+pub(super) async fn demo(hub: SocketAddr, demo: Demo) -> Result<Simulation> {
+    let ip = match hub.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let url = format!("http://{}", SocketAddr::new(ip, hub.port()));
+    let plan = Plan {
+        shape: Shape { daemons: 3, runtimes: 6, browsers: 0 },
+        runtimes: 2,
+        daemon_ids: "sim-demo-".to_owned(),
+        beat: Duration::from_secs(15),
+        transport: Transport::Ws,
+        rate: 0.0,
+        cut: None,
+    };
+    let token = demo.token.parse().unwrap_or_else(|never| match never {});
+    let simulation = Simulation::start(Hub::new(&url, token)?, demo.workspace, plan)?;
+    tracing::info!(daemons = 3, runtimes = 6, "the demonstration runs");
+    Ok(simulation)
+}
+
+/// The id of the workspace that was asked for, among those of the token.
+async fn find_workspace(hub: &Hub, wanted: Option<&str>) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Workspace {
+        id: String,
+        slug: String,
+    }
+    let all: Vec<Workspace> = hub.get("/api/workspaces").await.map_err(|trouble| match trouble {
+        Trouble::Status(..) if trouble.is_final() => {
+            Error::unauthenticated("refused", format!("the hub refuses the token: {trouble}"))
+        }
+        trouble => Error::Unavailable(format!("the hub does not answer: {trouble}").into()),
+    })?;
+    let found = match wanted {
+        Some(wanted) => {
+            all.iter().find(|workspace| [&workspace.id, &workspace.slug].iter().any(|name| *name == wanted))
+        }
+        None => all.first(),
+    };
+    let known = || all.iter().map(|workspace| workspace.slug.as_str()).collect::<Vec<_>>().join(", ");
+    found
+        .map(|workspace| workspace.id.clone())
+        .ok_or_else(|| Error::not_found("workspace_not_found", format!("the token's workspaces are: {}", known())))
+}
+
+/// This machine's name, as far as it fits into an id.
+fn this_machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    let name: String =
+        name.unwrap_or_default().trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    if name.is_empty() { "local".to_owned() } else { name }
+}
+
+#[cfg(test)]
+impl Shared {
+    fn for_tests() -> Self {
+        use std::str::FromStr;
+        Self {
+            hub: Hub::new("http://127.0.0.1:1", Secret::from_str("mul_x").unwrap_or_else(|never| match never {}))
+                .expect("a hub"),
+            report: Arc::new(Report::new().expect("counters")),
+            workspace: String::new(),
+            daemon_ids: "sim-x-".to_owned(),
+            runtimes: 2,
+            beat: Duration::from_secs(15),
+            transport: Transport::Ws,
+            register_every: None,
+            cut: None,
+            stop_daemons: CancellationToken::new(),
+            stop_browsers: CancellationToken::new(),
+        }
+    }
+}

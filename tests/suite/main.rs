@@ -1,0 +1,23 @@
+//! The suite: black box, one binary, a file per capability. Every case runs against the real App on
+//! port 0, on SQLite and on PostgreSQL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_futures,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+#[macro_use]
+mod support;
+
+mod admin;
+mod browser_socket;
+mod crash;
+mod daemon_api;
+mod daemon_socket;
+mod framing;
+mod people_api;
+mod sequence;
+mod store;
