@@ -3,21 +3,23 @@
 //! Every statement in the program goes through [`Db::read`] or [`Db::write`], which run the whole
 //! conversation with the database in a task of its own: a caller that goes away cancels nothing
 //! half-way, no connection returns to a pool inside an open transaction, and no query sits under a
-//! timer of ours (time limits are the server's). Inside, the `on!` macro runs one expression on
-//! either database.
+//! timer of ours (time limits are the server's). Those tasks run on threads of the store's own: a
+//! transaction awaits several answers while it holds the writer or a counter's row, and on the
+//! sockets' threads each of them would wait behind a whole fan-out. Inside, the `on!` macro runs
+//! one expression on either database.
 
 mod clock;
 mod migrate;
 mod open;
 mod session;
 mod settings;
+mod threads;
 mod write;
 
 use std::{
     collections::HashMap,
-    future::{Future, IntoFuture},
+    future::Future,
     path::Path,
-    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -28,12 +30,13 @@ use std::{
 use parking_lot::Mutex;
 use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Semaphore;
-use tracing::Instrument;
 
 pub use clock::Clock;
 pub use open::DataDirLock;
 pub use session::{Arm, Session};
 pub use settings::{KEYS, Settings, Synchronous};
+pub use threads::Spawned;
+use threads::Threads;
 pub use write::{Batch, Sealed, Sink, Tx};
 
 use crate::{
@@ -55,6 +58,7 @@ pub struct Db(Arc<Inner>);
 
 struct Inner {
     pools: Pools,
+    threads: Threads,
     clock: Clock,
     sink: Arc<dyn Sink>,
     permits: Mutex<HashMap<WorkspaceId, Weak<Semaphore>>>,
@@ -69,12 +73,19 @@ enum Pools {
 impl Db {
     /// Opens and migrates the store that the settings name.
     pub async fn open(settings: &Settings, sink: Arc<dyn Sink>) -> Result<Self> {
-        let pools = match &settings.url {
-            Some(url) => open::postgres(settings, url).await?,
-            None => open::sqlite(settings).await?,
-        };
+        let threads = Threads::start()?;
+        let settings = settings.clone();
+        // There, since a connection belongs to the runtime in which it was opened.
+        let pools = threads.run(async move {
+            match &settings.url {
+                Some(url) => open::postgres(&settings, url).await,
+                None => open::sqlite(&settings).await,
+            }
+        });
+        let pools = pools.await?;
         let db = Self(Arc::new(Inner {
             pools,
+            threads,
             clock: Clock::default(),
             sink,
             permits: Mutex::default(),
@@ -125,7 +136,7 @@ impl Db {
         F: AsyncFn(&mut Session) -> Result<T>,
     {
         let db = self.clone();
-        Spawned(async move {
+        self.0.threads.run(async move {
             let mut dead = 0;
             loop {
                 let mut session = db.reader().await?;
@@ -145,7 +156,7 @@ impl Db {
         F: AsyncFn(&mut Tx) -> Result<T>,
     {
         let db = self.clone();
-        Spawned(async move { write::run(&db, Some(workspace), body).await })
+        self.0.threads.run(async move { write::run(&db, Some(workspace), body).await })
     }
 
     /// As [`Db::write`], for rows that belong to no workspace: people and their tokens.
@@ -154,7 +165,7 @@ impl Db {
         F: AsyncFn(&mut Tx) -> Result<T>,
     {
         let db = self.clone();
-        Spawned(async move { write::run(&db, None, body).await })
+        self.0.threads.run(async move { write::run(&db, None, body).await })
     }
 
     /// Closes the pools and waits for the connections in use.
@@ -218,27 +229,6 @@ impl Db {
         let permits = Arc::new(Semaphore::new(WRITERS_PER_WORKSPACE));
         map.insert(workspace, Arc::downgrade(&permits));
         permits
-    }
-}
-
-/// A conversation with the database that, once awaited, runs to its end in a task of its own.
-#[must_use = "nothing happens until it is awaited"]
-pub struct Spawned<Fut>(Fut);
-
-impl<T, Fut> IntoFuture for Spawned<Fut>
-where
-    Fut: Future<Output = Result<T>> + Send + 'static,
-    T: Send + 'static,
-{
-    type Output = Result<T>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let task = tokio::spawn(self.0.in_current_span());
-        Box::pin(async move {
-            task.await
-                .unwrap_or_else(|error| Err(Error::internal(format_args!("a database task ended early: {error}"))))
-        })
     }
 }
 

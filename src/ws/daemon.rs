@@ -55,7 +55,7 @@ struct Daemon {
 type Driven = Arc<Mutex<HashSet<RuntimeId>>>;
 
 impl Session for Daemon {
-    async fn run<T: Transport>(self, mut connection: Connection<T>) {
+    async fn run<T: Transport>(self, mut connection: Box<Connection<T>>) {
         let Self { sockets, user, runtimes, opened } = self;
         let since = Instant::now();
         let entry = sockets.registry.enter(runtimes.clone());
@@ -84,12 +84,11 @@ impl Session for Daemon {
         };
         tracing::debug!(%user, ?end, seconds = since.elapsed().as_secs(), "daemon disconnected");
         drop(entry);
-        connection
-            .finish(match end {
-                Ended::ByUs(close) => Some(close),
-                Ended::ByPeer(_) | Ended::Gone(_) => None,
-            })
-            .await;
+        let goodbye = match end {
+            Ended::ByUs(close) => Some(close),
+            Ended::ByPeer(_) | Ended::Gone(_) => None,
+        };
+        Box::pin(connection.finish(goodbye)).await;
     }
 }
 

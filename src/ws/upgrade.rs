@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 
 /// A session over whichever stream the upgrade yields.
 pub(super) trait Session: Send + 'static {
-    /// Runs to the end of the socket.
-    fn run<T: Transport>(self, connection: Connection<T>) -> impl Future<Output = ()> + Send;
+    /// Runs to the end of the socket. The connection comes boxed: a future has room for every place
+    /// that a value moves through.
+    fn run<T: Transport>(self, connection: Box<Connection<T>>) -> impl Future<Output = ()> + Send;
 }
 
 /// Whether the request asks for a WebSocket at all, and properly.
@@ -63,11 +64,11 @@ pub(super) fn accept(
             Ok(parts) => {
                 // Hyper's read buffer is copied from and dropped here: kept, it would pin 8 KiB for
                 // as long as the socket lives.
-                let connection = Connection::new(parts.io.into_inner(), &parts.read_buf, limits);
+                let connection = Box::new(Connection::new(parts.io.into_inner(), &parts.read_buf, limits));
                 drop(parts.read_buf);
                 session.run(connection).await;
             }
-            Err(upgraded) => session.run(Connection::new(TokioIo::new(upgraded), &[], limits)).await,
+            Err(upgraded) => session.run(Box::new(Connection::new(TokioIo::new(upgraded), &[], limits))).await,
         }
     });
     let mut response = Response::new(Body::empty());
