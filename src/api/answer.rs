@@ -9,7 +9,10 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    events::Judged,
+};
 
 /// A JSON answer.
 pub struct Json<T>(pub StatusCode, pub T);
@@ -27,6 +30,16 @@ pub fn created<T: Serialize>(value: T) -> Response {
 /// 204.
 pub fn nothing() -> Response {
     StatusCode::NO_CONTENT.into_response()
+}
+
+/// Says from which position of the workspace's sequence on a list may be out of date.
+pub fn at_position(position: &Judged, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    if let Ok(epoch) = HeaderValue::from_str(&position.epoch) {
+        headers.insert("x-event-epoch", epoch);
+    }
+    headers.insert("x-event-seq", HeaderValue::from(position.seq));
+    response
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {

@@ -45,7 +45,8 @@ pub async fn guard(State((api, access)): State<(Api, Access)>, mut request: Requ
     next.run(request).await
 }
 
-async fn identify(api: &Api, access: Access, headers: &HeaderMap) -> Result<Identity> {
+/// The identity behind a request's headers, by the rules of a kind of route.
+pub async fn identify(api: &Api, access: Access, headers: &HeaderMap) -> Result<Identity> {
     let (missing, malformed) = match access {
         Access::Daemon => ("missing authorization header", "invalid authorization format"),
         _ => ("missing authorization", "invalid token"),

@@ -3,10 +3,12 @@
 
 mod answer;
 mod daemon;
+mod events;
 mod extract;
 mod guard;
 mod health;
 mod me;
+mod pages;
 mod request_log;
 mod routes;
 mod runtimes;

@@ -10,9 +10,9 @@ use axum::{
 };
 
 use super::{
-    Api, daemon,
+    Api, daemon, events,
     guard::{Access, guard},
-    health, me, request_log, runtimes, sockets, tokens, workspaces,
+    health, me, pages, request_log, runtimes, sockets, tokens, workspaces,
 };
 use crate::error::Error;
 
@@ -38,6 +38,11 @@ pub fn table() -> Vec<Route> {
 
     // Answers for itself: the credential comes in the first frame.
     add(Method::GET, "/ws", Public, get(sockets::browser));
+
+    add(Method::GET, "/", Public, get(pages::home));
+    add(Method::GET, "/assets/{name}", Public, get(pages::asset));
+
+    add(Method::GET, "/api/events", Person, get(events::poll));
 
     add(Method::GET, "/api/me", Person, get(me::get));
     add(Method::PATCH, "/api/me", Person, patch(me::patch));

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     Api,
-    answer::ok,
+    answer::{at_position, ok},
     extract::{self, Caller, Raw, Segment, Selected},
 };
 use crate::{
@@ -39,7 +39,8 @@ pub async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<Response> {
     let mine = filter.owner.as_deref() == Some("me");
-    api.fleet.list(selected.required()?, caller.user(), mine).await.map(ok)
+    let (position, runtimes) = api.fleet.list(selected.required()?, caller.user(), mine).await?;
+    Ok(at_position(&position, ok(runtimes)))
 }
 
 /// Changes the visibility.

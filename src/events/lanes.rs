@@ -172,7 +172,7 @@ impl Lanes {
             }
             let workspace = lane.workspace;
             let read =
-                db.read(async move |db| log::read(db, workspace, after, after.saturating_add(GAP_PAGE)).await).await;
+                db.read(async move |db| log::frames(db, workspace, after, after.saturating_add(GAP_PAGE)).await).await;
             match read {
                 Ok(frames) if frames.is_empty() => {
                     // The log is pruned far behind a living lane's position, so this is not reached

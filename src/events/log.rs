@@ -23,8 +23,8 @@ struct Row {
     payload: String,
 }
 
-/// The events with `after < seq <= upto`, in order, as frames. The caller checks for holes.
-pub(super) async fn read(db: &mut Session, workspace: WorkspaceId, after: u64, upto: u64) -> Result<Vec<Frame>> {
+/// The events with `after < seq <= upto`, in order. The caller checks for holes.
+pub(super) async fn read(db: &mut Session, workspace: WorkspaceId, after: u64, upto: u64) -> Result<Vec<(u64, Event)>> {
     let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
         "SELECT seq, id, kind, actor_type, actor_id, payload FROM event_log
          WHERE workspace_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq"
@@ -33,11 +33,17 @@ pub(super) async fn read(db: &mut Session, workspace: WorkspaceId, after: u64, u
     .bind(after as i64)
     .bind(i64::try_from(upto).unwrap_or(i64::MAX))
     .fetch_all(c))?;
-    rows.into_iter().map(|row| row.frame(workspace)).collect()
+    rows.into_iter().map(|row| row.event(workspace)).collect()
+}
+
+/// As [`read`], encoded for the wire.
+pub(super) async fn frames(db: &mut Session, workspace: WorkspaceId, after: u64, upto: u64) -> Result<Vec<Frame>> {
+    let events = read(db, workspace, after, upto).await?;
+    Ok(events.into_iter().map(|(seq, event)| Frame { seq, wire: wire::text(&event.frame(seq)) }).collect())
 }
 
 impl Row {
-    fn frame(self, workspace: WorkspaceId) -> Result<Frame> {
+    fn event(self, workspace: WorkspaceId) -> Result<(u64, Event)> {
         let seq = self.seq as u64;
         let event = Event {
             workspace,
@@ -48,6 +54,6 @@ impl Row {
             payload: RawValue::from_string(self.payload)
                 .map_err(|error| Error::internal(format_args!("event {} of the log is not JSON: {error}", self.id)))?,
         };
-        Ok(Frame { seq, wire: wire::text(&event.frame(seq)) })
+        Ok((seq, event))
     }
 }

@@ -77,7 +77,7 @@ impl Pages {
             return Ok(page);
         }
         let frames =
-            db.read(async move |db| log::read(db, workspace, number * PAGE, (number + 1) * PAGE).await).await?;
+            db.read(async move |db| log::frames(db, workspace, number * PAGE, (number + 1) * PAGE).await).await?;
         let page = Arc::new(Page { bytes: frames.iter().map(|frame| frame.wire.len()).sum(), frames });
         // The last page of the log still grows, and one whose start is pruned will not be asked
         // for often.

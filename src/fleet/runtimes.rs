@@ -8,11 +8,12 @@ use super::Fleet;
 use crate::{
     db::{Session, Tx, exec, on},
     error::{Error, Result},
-    events::kinds,
+    events::{self, Judged, kinds},
     hub::wire,
     identity::{Role, members},
     ids::{RuntimeId, UserId, WorkspaceId},
     protocol::{
+        browser::Position,
         daemon::{HEARTBEAT_ACK, Outbound, gone_ack},
         event::Actor,
         runtime::{Runtime, launch_header},
@@ -108,23 +109,26 @@ pub(super) async fn require_owner(db: &mut Session, row: &Row, user: UserId) -> 
 }
 
 impl Fleet {
-    /// A workspace's runtimes, oldest first, for a member; only their own with `mine`.
-    pub async fn list(&self, workspace: WorkspaceId, user: UserId, mine: bool) -> Result<Vec<Runtime>> {
+    /// A workspace's runtimes, oldest first, for a member; only their own with `mine`. With the
+    /// position from before the first row was read: who follows from there misses nothing.
+    pub async fn list(&self, workspace: WorkspaceId, user: UserId, mine: bool) -> Result<(Judged, Vec<Runtime>)> {
         let owner = mine.then_some(user);
-        let rows: Vec<Row> = self
+        let (position, rows) = self
             .db
             .read(async move |db| {
                 members::require(db, workspace, user).await?;
-                on!(db, |c| sqlx::query_as(
+                let position = events::judge(db, workspace, &Position::default()).await?;
+                let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
                     "SELECT * FROM agent_runtime
                      WHERE workspace_id = $1 AND (owner_id = $2 OR $2 IS NULL) ORDER BY created_at, id"
                 )
                 .bind(workspace)
                 .bind(owner)
-                .fetch_all(c))
+                .fetch_all(c))?;
+                Ok((position, rows))
             })
             .await?;
-        Ok(rows.into_iter().map(|row| self.wire(row)).collect())
+        Ok((position, rows.into_iter().map(|row| self.wire(row)).collect()))
     }
 
     /// Whether `user` may open a socket for the runtime, and for which workspace.

@@ -20,5 +20,6 @@ mod daemon_socket;
 mod framing;
 mod house;
 mod people_api;
+mod polling;
 mod sequence;
 mod store;
