@@ -52,6 +52,7 @@ test('signing in shows the fleet, live', async () => {
   await until('the refusal is told', async () => (await page.textContent('#refusal')).includes('not accepted'));
   await signIn();
   await until('it is live', async () => (await state()) === 'live');
+  assert.equal(await page.isVisible('#enter'), false);
   const [claude, codex] = await hub.register('box-a', 'claude', 'codex');
   await row(claude).waitFor();
   assert.match(await row(claude).textContent(), /claude.*online/);
@@ -97,6 +98,7 @@ test('a token that ended signs the page out', async () => {
   await page.fill('#token', made.token);
   await page.click('text=Sign in');
   await until('it is live', async () => (await state()) === 'live');
+  assert.equal(await page.isVisible('#enter'), false);
   await fetch(`http://127.0.0.1:${hub.port}/api/tokens/${made.id}`, {
     method: 'DELETE',
     headers: { authorization: `Bearer ${hub.token}` },
