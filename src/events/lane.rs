@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::{runtime::Handle, sync::OnceCell};
 
 use super::pages::Pages;
 use crate::{
@@ -41,6 +41,9 @@ pub struct Lane {
     /// Somebody is reading a gap.
     pub(super) healing: AtomicBool,
     pace: Duration,
+    /// The runtime of the sockets: commits hand over on the store's threads, which are not for
+    /// waking crowds.
+    followers: Handle,
 }
 
 #[derive(Default)]
@@ -51,6 +54,7 @@ struct Order {
 }
 
 impl Lane {
+    /// Made in a follower's task.
     pub(super) fn new(workspace: WorkspaceId, pace: Duration) -> Self {
         Self {
             workspace,
@@ -59,6 +63,7 @@ impl Lane {
             order: Mutex::default(),
             healing: AtomicBool::new(false),
             pace,
+            followers: Handle::current(),
         }
     }
 
@@ -102,11 +107,7 @@ impl Lane {
         if !ready.is_empty() {
             // Under the lane's lock: the room takes frames in the order in which they are passed.
             if let Wake::After(rest) = room.append(ready, Instant::now()) {
-                let room = room.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(rest).await;
-                    room.wake(Instant::now());
-                });
+                self.followers.spawn(wake(room.clone(), rest));
             }
         }
         if order.held.is_empty() { Need::Nothing } else { Need::Patience }
@@ -138,6 +139,24 @@ impl Order {
             let known = (self.position + 1 - first) as usize;
             self.position = last;
             return Some(batch.into_iter().skip(known).collect());
+        }
+    }
+}
+
+/// Wakes a room's sleepers, some at a time, until everybody has been told of everything.
+async fn wake(room: Arc<Room>, mut rest: Duration) {
+    loop {
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
+        let mut from = 0;
+        while let Some(next) = room.wake(from, Instant::now()) {
+            from = next;
+            tokio::task::yield_now().await;
+        }
+        match room.rest(Instant::now()) {
+            Some(more) => rest = more,
+            None => return,
         }
     }
 }

@@ -260,7 +260,7 @@ impl Lanes {
         }
         drop(map);
         if let Some(room) = lane.room.get() {
-            room.lose(Instant::now());
+            room.lose();
         }
     }
 

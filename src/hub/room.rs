@@ -18,6 +18,9 @@ use parking_lot::Mutex;
 const RING_FRAMES: usize = 1024;
 /// Bytes of frames kept at most, though always the newest frame.
 const RING_BYTES: usize = 8 << 20;
+/// Sleepers woken at once. Tasks run in the order in which they were woken, so whoever is woken
+/// after a thousand sockets waits for a thousand writes.
+const WAVE: usize = 64;
 
 /// One event, encoded.
 #[derive(Debug, Clone)]
@@ -46,7 +49,8 @@ pub enum Copied {
 pub enum Wake {
     /// Nothing: they were woken, or somebody is already going to.
     Nothing,
-    /// Call [`Room::wake`] after this long.
+    /// After this long, call [`Room::wake`] until there are no more, with pauses for others; then
+    /// ask [`Room::rest`] whether to begin again.
     After(Duration),
 }
 
@@ -64,7 +68,10 @@ struct Inner {
     sleepers: Vec<Option<Waker>>,
     free: Vec<usize>,
     last_wake: Option<Instant>,
-    wake_is_due: bool,
+    /// Somebody is waking sleepers, or is going to.
+    waking: bool,
+    /// Something was appended since that began.
+    again: bool,
     lost: bool,
 }
 
@@ -79,7 +86,8 @@ impl Room {
                 sleepers: Vec::new(),
                 free: Vec::new(),
                 last_wake: None,
-                wake_is_due: false,
+                waking: false,
+                again: false,
                 lost: false,
             }),
             pace,
@@ -106,30 +114,50 @@ impl Room {
                 inner.bytes -= old.wire.len();
             }
         }
-        if inner.wake_is_due {
+        if inner.waking {
+            inner.again = true;
             return Wake::Nothing;
         }
-        let rested = inner.last_wake.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
-        if rested < self.pace {
-            inner.wake_is_due = true;
-            return Wake::After(self.pace - rested);
+        let rest = inner.rest(self.pace, now);
+        if !rest.is_zero() || inner.sleepers.len() > WAVE {
+            inner.waking = true;
+            return Wake::After(rest);
         }
-        let woken = inner.take_sleepers(now);
+        inner.last_wake = Some(now);
+        let (woken, _) = inner.take_sleepers(0);
         drop(inner);
         woken.into_iter().for_each(Waker::wake);
         Wake::Nothing
     }
 
-    /// Wakes everybody who sleeps here.
-    pub fn wake(&self, now: Instant) {
-        let woken = self.inner.lock().take_sleepers(now);
+    /// Wakes some of those who sleep here, beginning with slot `from`, and returns where to go on.
+    pub fn wake(&self, from: usize, now: Instant) -> Option<usize> {
+        let mut inner = self.inner.lock();
+        if from == 0 {
+            inner.last_wake = Some(now);
+            // Who falls asleep from here on has seen everything up to here.
+            inner.again = false;
+        }
+        let (woken, next) = inner.take_sleepers(from);
+        drop(inner);
         woken.into_iter().for_each(Waker::wake);
+        next
+    }
+
+    /// After the last sleeper: how long until the next round, if there is something for one.
+    pub fn rest(&self, now: Instant) -> Option<Duration> {
+        let mut inner = self.inner.lock();
+        inner.waking = inner.again;
+        inner.again.then(|| inner.rest(self.pace, now))
     }
 
     /// Ends the room: positions in it mean nothing any more.
-    pub fn lose(&self, now: Instant) {
-        self.inner.lock().lost = true;
-        self.wake(now);
+    pub fn lose(&self) {
+        let mut inner = self.inner.lock();
+        inner.lost = true;
+        let woken: Vec<Waker> = inner.sleepers.iter_mut().filter_map(Option::take).collect();
+        drop(inner);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Adds a connection that has everything up to `position`.
@@ -145,10 +173,21 @@ impl Room {
 }
 
 impl Inner {
-    fn take_sleepers(&mut self, now: Instant) -> Vec<Waker> {
-        self.last_wake = Some(now);
-        self.wake_is_due = false;
-        self.sleepers.iter_mut().filter_map(Option::take).collect()
+    /// At most a wave of sleepers from slot `from` on, and the slot after them unless it is the end.
+    fn take_sleepers(&mut self, from: usize) -> (Vec<Waker>, Option<usize>) {
+        let mut woken = Vec::new();
+        for (slot, sleeper) in self.sleepers.iter_mut().enumerate().skip(from) {
+            if woken.len() == WAVE {
+                return (woken, Some(slot));
+            }
+            woken.extend(sleeper.take());
+        }
+        (woken, None)
+    }
+
+    /// What is left of the pace.
+    fn rest(&self, pace: Duration, now: Instant) -> Duration {
+        self.last_wake.map_or(Duration::ZERO, |at| pace.saturating_sub(now.saturating_duration_since(at)))
     }
 
     /// Everything up to here is no longer in the ring.
@@ -293,8 +332,33 @@ mod tests {
         assert_eq!(room.append(frames(2..=2), soon), Wake::After(Duration::from_millis(1)));
         assert_eq!(room.append(frames(3..=3), soon), Wake::Nothing, "one wake-up serves all");
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
-        room.wake(start + Duration::from_millis(2));
+        assert_eq!(room.wake(0, start + Duration::from_millis(2)), None);
         assert_eq!(count.0.load(Ordering::SeqCst), 2);
+        assert_eq!(room.rest(start + Duration::from_millis(2)), None);
+    }
+
+    #[test]
+    fn many_sleepers_are_woken_in_waves_and_what_comes_meanwhile_begins_another_round() {
+        let room = Arc::new(Room::new(0, Duration::from_millis(2)));
+        let followers: Vec<_> = (0..2 * WAVE + 1).map(|_| room.follow(0)).collect();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        for follower in &followers {
+            assert!(follower.poll_beyond(&mut Context::from_waker(&waker)).is_pending());
+        }
+        let start = Instant::now();
+        assert_eq!(room.append(frames(1..=1), start), Wake::After(Duration::ZERO));
+        assert_eq!(room.wake(0, start), Some(WAVE));
+        assert_eq!(count.0.load(Ordering::SeqCst), WAVE);
+        assert_eq!(room.append(frames(2..=2), start), Wake::Nothing, "a round is under way");
+        assert_eq!(room.wake(WAVE, start), Some(2 * WAVE));
+        assert_eq!(room.wake(2 * WAVE, start), None);
+        assert_eq!(count.0.load(Ordering::SeqCst), followers.len());
+        assert_eq!(room.rest(start), Some(Duration::from_millis(2)), "event 2 came after some had been woken");
+        assert_eq!(room.append(frames(3..=3), start), Wake::Nothing, "the next round is due");
+        assert_eq!(room.wake(0, start + Duration::from_millis(2)), None, "nobody has gone to sleep again");
+        assert_eq!(room.rest(start + Duration::from_millis(2)), None);
+        assert_eq!(room.append(frames(4..=4), start + Duration::from_secs(1)), Wake::After(Duration::ZERO));
     }
 
     #[test]
