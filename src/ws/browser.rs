@@ -60,7 +60,7 @@ struct Browser {
 }
 
 impl Session for Browser {
-    // Not an `async fn`, which keeps its arguments twice.
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
     fn run<T: Transport>(mut self, mut connection: Box<Connection<T>>) -> impl Future<Output = ()> + Send {
         async move {
             let opened = Instant::now();
