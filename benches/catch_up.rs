@@ -76,7 +76,7 @@ fn run(hub: &Hub, sockets: usize, behind: usize) -> [String; 9] {
     hub.emit(behind);
     let head = since + behind as u64;
     // The probe's lane has to be given up; else its ring holds the last thousand events.
-    std::thread::sleep(Duration::from_secs(5));
+    support::rest(Duration::from_secs(5));
 
     let before = (machine::pss_kib(), machine::tcp_kib());
     let (enough, peak) = watch_memory();

@@ -67,7 +67,7 @@ fn measure(args: &Args, sockets: usize) {
     let mut table = Table::new(&["sockets", "when", "Pss", "per socket", "hub CPU"]);
     let target = hub.target(hub.workspace);
     drop(RemoteSwarm::open(1, target.clone()));
-    std::thread::sleep(SETTLE);
+    support::rest(SETTLE);
     let empty = machine::pss_kib();
     let mut row = |when: String, cpu: String| {
         let pss = machine::pss_kib();
@@ -78,7 +78,7 @@ fn measure(args: &Args, sockets: usize) {
     let (start, cpu) = (Instant::now(), hub.cpu());
     let mut swarm = RemoteSwarm::open(sockets, target);
     let (took, cpu) = (start.elapsed(), (hub.cpu() - cpu).all());
-    std::thread::sleep(SETTLE);
+    support::rest(SETTLE);
     row(format!("idle, opened in {took:.1?}"), format!("{:.0?} to open each", cpu / sockets as u32));
 
     if sockets <= args.burst_upto {
@@ -87,7 +87,7 @@ fn measure(args: &Args, sockets: usize) {
         let received = swarm.wait_for(position + args.burst as u64, Duration::from_secs(60));
         assert_eq!(received, (args.burst * sockets) as u64, "received");
         let cpu = (hub.cpu() - cpu).hub;
-        std::thread::sleep(REST);
+        support::rest(REST);
         row(
             format!("{REST:?} after a burst of {} events, all received", args.burst),
             format!("{:.2} µs per delivery", cpu.as_secs_f64() * 1e6 / received as f64),

@@ -32,7 +32,13 @@ pub fn wait(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> Dura
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::sleep(Duration::from_millis(2));
+        rest(Duration::from_millis(2));
     }
     start.elapsed()
+}
+
+/// Does nothing for a while.
+#[allow(clippy::disallowed_methods, reason = "no thread of a runtime")]
+pub fn rest(time: Duration) {
+    std::thread::sleep(time);
 }
