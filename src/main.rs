@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// glibc's allocator keeps the holes that short-lived request buffers leave between the small,
+/// long-lived pieces of a socket: twice the memory per idle socket.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     heartwire::cli::run().into()
 }

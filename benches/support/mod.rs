@@ -42,3 +42,7 @@ pub fn wait(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> Dura
 pub fn rest(time: Duration) {
     std::thread::sleep(time);
 }
+
+/// The binary's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

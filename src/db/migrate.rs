@@ -15,19 +15,19 @@ pub(super) async fn postgres(pool: &PgPool) -> Result<()> {
     POSTGRES.run(pool).await.map_err(|error| failed(&error))
 }
 
-pub(super) async fn sqlite(writer: &SqlitePool, folder: &Path) -> Result<()> {
+pub(super) async fn sqlite(writer: &SqlitePool) -> Result<()> {
+    SQLITE.run(writer).await.map_err(|error| failed(&error))
+}
+
+/// Waits until no other process opens the store in this folder; the turn ends with the file.
+pub(super) async fn take_turn(folder: &Path) -> Result<File> {
     let path = folder.join("migrate.lock");
-    let lock = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
+    let turn = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
         let file = File::options().create(true).truncate(false).write(true).open(path)?;
         file.lock()?;
         Ok(file)
-    })
-    .await
-    .map_err(Error::internal)?
-    .map_err(Error::internal)?;
-    let done = SQLITE.run(writer).await.map_err(|error| failed(&error));
-    drop(lock);
-    done
+    });
+    turn.await.map_err(Error::internal)?.map_err(Error::internal)
 }
 
 fn failed(error: &sqlx::migrate::MigrateError) -> Error {

@@ -75,8 +75,11 @@ pub(super) async fn sqlite(settings: &Settings) -> Result<Pools> {
             .idle_timeout(None)
             .max_lifetime(None)
     };
+    // Under one lock: switching a new store to WAL does not wait for another process that does too.
+    let turn = migrate::take_turn(&settings.data_dir).await?;
     let writer = pool(1).connect_with(options.clone()).await?;
-    migrate::sqlite(&writer, &settings.data_dir).await?;
+    migrate::sqlite(&writer).await?;
+    drop(turn);
     let readers = pool(settings.readers).connect_with(options).await?;
     Ok(Pools::Sqlite { readers, writer })
 }

@@ -8,7 +8,7 @@ const PACE: Key = Key {
     name: "events.pace",
     env: "HEARTWIRE_EVENTS_PACE",
     default: "2ms",
-    doc: "Sockets are woken at once for a first event and then at most this often; more of it is fewer\nwrites and more delay.",
+    doc: "Sockets are woken at once for a first event and then at most this often (never more often than\n10 us per follower); more of it is fewer writes and more delay.",
 };
 const RETENTION: Key = Key {
     name: "events.retention",
