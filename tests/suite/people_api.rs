@@ -13,6 +13,7 @@ on_both_stores!(
     me_is_shown_and_changed,
     tokens_are_shown_once_and_end,
     a_token_is_renewed_near_its_end_only,
+    the_last_use_of_a_token_is_written_in_batches,
     workspaces_are_made_listed_and_changed,
     another_workspace_is_absent,
     runtimes_are_listed_changed_and_removed,
@@ -106,6 +107,19 @@ async fn a_token_is_renewed_near_its_end_only(backend: Backend) {
     assert_eq!(first["renewed"], true);
     assert!(first["expires_at"].as_str() > made["expires_at"].as_str());
     assert_eq!(renew().await, json!({ "expires_at": first["expires_at"], "renewed": false }));
+}
+
+async fn the_last_use_of_a_token_is_written_in_batches(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    for _ in 0..5 {
+        hub.get("/api/me").await.expect(200);
+    }
+    let before = hub.get("/api/tokens").await.expect(200);
+    assert_eq!(before[0]["last_used_at"], Value::Null, "a request costs no write");
+    // A shutdown writes what was noted.
+    let hub = hub.restart().await;
+    let after = hub.get("/api/tokens").await.expect(200);
+    assert!(after[0]["last_used_at"].is_string(), "{after}");
 }
 
 async fn workspaces_are_made_listed_and_changed(backend: Backend) {
