@@ -22,10 +22,11 @@ use crate::{
     fleet::Fleet,
     hub::Registry,
     identity::{
+        Credentials, LastUsed,
         bootstrap::{self, Demo, FirstOwner},
-        tokens::LastUsed,
+        sessions,
     },
-    ws::Sockets,
+    ws::{Door, Sockets},
 };
 
 /// Between two runs of the small jobs.
@@ -69,12 +70,15 @@ impl App {
         let epoch = events::establish(&db, config.db.synchronous).await?;
         lanes.set_epoch(&epoch);
         let first_owner = bootstrap::first_owner(&db).await?;
+        let credentials = Arc::new(Credentials::open(&db, config.identity.session_ttl).await?);
 
         let registry = Arc::new(Registry::default());
         let fleet = Arc::new(Fleet::new(db.clone(), registry.clone(), config.fleet.clone()));
         let sockets = Sockets {
             db: db.clone(),
             lanes: lanes.clone(),
+            credentials: credentials.clone(),
+            door: Door::new(&config.ws),
             fleet: fleet.clone(),
             registry,
             settings: config.ws.clone(),
@@ -84,8 +88,10 @@ impl App {
         };
         let parts = Arc::new(Parts {
             db,
+            credentials,
             fleet,
             sockets,
+            settings: config.api.clone(),
             last_used: Arc::new(LastUsed::default()),
             ready: Arc::new(AtomicBool::new(true)),
         });
@@ -206,6 +212,11 @@ async fn housekeeping(parts: Arc<Parts>, settings: events::Settings, stop: Cance
         }
         if let Err(error) = parts.last_used.flush(&parts.db).await {
             tracing::warn!(%error, "writing when tokens were last used");
+        }
+        match sessions::prune(&parts.db).await {
+            Ok(0) => {}
+            Ok(sessions) => tracing::debug!(sessions, "removed sessions that are over"),
+            Err(error) => tracing::warn!(%error, "removing sessions that are over"),
         }
         match events::prune(&parts.db, &settings).await {
             Ok(0) => {}

@@ -5,7 +5,7 @@
 use std::{fmt::Write, net::SocketAddr, path::Path};
 
 use crate::{
-    db, events, fleet,
+    api, db, events, fleet, identity,
     settings::{Key, Origin, Unusable, Values},
     ws,
 };
@@ -17,12 +17,6 @@ pub const LISTEN: Key = Key {
     default: "127.0.0.1:8080",
     doc: "Address and port of HTTP and WebSockets. 0.0.0.0 or [::] opens it to the network; put TLS in\nfront of it then.",
 };
-const PUBLIC_URL: Key = Key {
-    name: "server.public_url",
-    env: "HEARTWIRE_PUBLIC_URL",
-    default: "",
-    doc: "Address under which people reach the hub, as https://hub.example.com. Empty: the listening\naddress.",
-};
 /// Redis.
 pub const REDIS_URL: Key = Key {
     name: "redis.url",
@@ -32,7 +26,7 @@ pub const REDIS_URL: Key = Key {
 };
 
 /// What belongs to no other room.
-const OWN: &[Key] = &[LISTEN, PUBLIC_URL, REDIS_URL];
+const OWN: &[Key] = &[LISTEN];
 
 /// A key by its name; for the command line.
 pub fn key(name: &str) -> Option<Key> {
@@ -40,7 +34,7 @@ pub fn key(name: &str) -> Option<Key> {
 }
 
 fn keys() -> Vec<Key> {
-    [OWN, db::KEYS, events::KEYS, fleet::KEYS, ws::KEYS].concat()
+    [OWN, api::KEYS, &[REDIS_URL], identity::KEYS, db::KEYS, events::KEYS, fleet::KEYS, ws::KEYS].concat()
 }
 
 /// The configuration, typed and checked.
@@ -48,10 +42,10 @@ fn keys() -> Vec<Key> {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// What people type.
-    pub public_url: Option<String>,
     /// Redis, when set.
     pub redis_url: Option<String>,
+    pub(crate) api: api::Settings,
+    pub(crate) identity: identity::Settings,
     pub(crate) db: db::Settings,
     pub(crate) events: events::Settings,
     pub(crate) fleet: fleet::Settings,
@@ -92,7 +86,8 @@ impl Config {
         })?;
         Ok(Self {
             listen,
-            public_url: values.text(&PUBLIC_URL),
+            api: api::Settings::read(&values)?,
+            identity: identity::Settings::read(&values)?,
             redis_url: values.text(&REDIS_URL),
             db: db::Settings::read(&values)?,
             events: events::Settings::read(&values)?,

@@ -60,6 +60,8 @@ pub enum Kind {
     TooLarge,
     /// 426
     UpgradeRequired,
+    /// 429
+    TooMany,
 }
 
 macro_rules! refusals {
@@ -89,6 +91,8 @@ impl Error {
         wrong_method => WrongMethod,
         /// The route is a WebSocket.
         upgrade_required => UpgradeRequired,
+        /// Too often, or too many at once; later is fine.
+        too_many => TooMany,
     }
 
     /// A defect or a broken environment, in words for the log.

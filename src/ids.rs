@@ -15,6 +15,7 @@ macro_rules! ids {
 
         impl $name {
             /// A fresh, time-ordered id (UUID v7).
+            #[allow(dead_code, reason = "not every kind is made by this part")]
             pub fn fresh() -> Self {
                 Self(Uuid::now_v7())
             }
@@ -50,6 +51,16 @@ ids! {
     MemberId,
     /// A person's access token.
     TokenId,
+    /// A person's sign-in.
+    SessionId,
+    /// A daemon's token.
+    DaemonTokenId,
+    /// A task's token.
+    TaskTokenId,
+    /// A coding agent of a workspace.
+    AgentId,
+    /// One run of an agent.
+    TaskId,
     /// Something a daemon can drive: one agent CLI on one machine.
     RuntimeId,
     /// One logged state event.

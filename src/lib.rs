@@ -11,6 +11,7 @@ mod db;
 pub mod error;
 mod events;
 mod fleet;
+mod flows;
 mod hub;
 mod identity;
 mod ids;
@@ -18,6 +19,6 @@ mod protocol;
 pub mod settings;
 mod telemetry;
 #[cfg(feature = "test-hooks")]
-mod test_hooks;
+pub mod test_hooks;
 mod time;
 mod ws;

@@ -3,13 +3,32 @@
 use uuid::Uuid;
 
 use crate::{
+    api,
     app::App,
     error::Result,
-    ids::WorkspaceId,
+    identity::{TaskBinding, task_tokens},
+    ids::{AgentId, TaskId, TaskTokenId, UserId, WorkspaceId},
     protocol::event::{Actor, Event},
 };
 
+/// Every route of the table: method, address, and the name of who may call it.
+pub fn routes() -> Vec<(String, &'static str, String)> {
+    api::table().iter().map(|route| (route.method.to_string(), route.path, format!("{:?}", route.access))).collect()
+}
+
 impl App {
+    /// A task's token, for an agent and a task that nobody has made.
+    pub async fn mint_task_token(&self, workspace: Uuid, user: Uuid) -> Result<String> {
+        let binding = TaskBinding {
+            token: TaskTokenId::fresh(),
+            workspace: WorkspaceId(workspace),
+            agent: AgentId::fresh(),
+            task: TaskId::fresh(),
+            user: UserId(user),
+        };
+        self.db().write_global(async move |tx| task_tokens::mint(tx, &binding).await).await
+    }
+
     /// Emits `test:event` events in one transaction: for each workspace so many, each with `mark`
     /// and `filler` bytes more in its payload.
     pub async fn emit(&self, counts: &[(Uuid, usize)], mark: &str, filler: usize) -> Result<()> {

@@ -28,6 +28,21 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros(span)))
     }
 
+    /// Whole seconds since the epoch, the fraction cut off.
+    pub fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// Whole seconds since the epoch, a fraction counting as one.
+    pub fn unix_seconds_rounded_up(self) -> i64 {
+        self.0.saturating_add(999_999).div_euclid(1_000_000)
+    }
+
+    /// How long from `earlier` to here; nothing if it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
     fn broken_down(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }

@@ -78,6 +78,7 @@ impl IntoResponse for Error {
                     Kind::Conflict => StatusCode::CONFLICT,
                     Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                     Kind::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+                    Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
                 };
                 tracing::debug!(code = refusal.code, text = %refusal.text, "refused");
                 let problem = Problem { error: &refusal.text, code: refusal.code, details: refusal.details };
@@ -85,6 +86,9 @@ impl IntoResponse for Error {
                 if status == StatusCode::PAYLOAD_TOO_LARGE {
                     // The rest of the body is not read, so the connection cannot be used again.
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                if status == StatusCode::TOO_MANY_REQUESTS {
+                    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
                 }
                 if status == StatusCode::UPGRADE_REQUIRED {
                     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));

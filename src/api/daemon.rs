@@ -18,7 +18,7 @@ use crate::{
 /// Registers a daemon's runtimes.
 pub async fn register(State(api): State<Api>, caller: Caller, Body(request): Body<Register>) -> Result<Response> {
     let (daemon, entries) = (request.daemon_id.clone(), request.runtimes.len());
-    let registered = api.fleet.register(caller.user(), request).await?;
+    let registered = api.fleet.register(&caller.driver(), request).await?;
     tracing::info!(daemon, entries, "daemon registered");
     Ok(ok(registered))
 }
@@ -30,7 +30,7 @@ pub async fn deregister(State(api): State<Api>, caller: Caller, Body(request): B
     }
     let ids: Vec<RuntimeId> =
         request.runtime_ids.iter().map(|text| extract::id(text.trim(), "runtime_ids")).collect::<Result<_>>()?;
-    api.fleet.deregister(caller.user(), ids).await?;
+    api.fleet.deregister(&caller.driver(), ids).await?;
     Ok(ok(json!({ "status": "ok" })))
 }
 
@@ -45,7 +45,7 @@ pub async fn heartbeat(
         return Err(Error::invalid("runtime_id_required", "runtime_id is required"));
     }
     let runtime = extract::id(&beat.runtime_id, "runtime_id")?;
-    match api.fleet.beat(caller.user(), runtime, began).await? {
+    match api.fleet.beat(&caller.driver(), runtime, began).await? {
         Beat::Recorded | Beat::TakenOffline => Ok(ok(json!({ "status": "ok" }))),
         Beat::Gone => Err(Error::not_found("runtime_not_found", "runtime not found")),
     }
@@ -54,24 +54,24 @@ pub async fn heartbeat(
 /// A workspace's repositories and settings.
 pub async fn repos(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let workspace = extract::id(&segment, "workspace_id")?;
-    api.fleet.repos(workspace, caller.user()).await.map(ok)
+    api.fleet.repos(workspace, &caller.driver()).await.map(ok)
 }
 
 /// A workspace's enabled custom profiles: none can be made yet.
 pub async fn runtime_profiles(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let workspace = extract::id(&segment, "workspace_id")?;
-    api.fleet.require_member(workspace, caller.user()).await?;
+    api.fleet.require_member(workspace, &caller.driver()).await?;
     Ok(ok(json!({ "workspace_id": workspace, "runtime_profiles": [] })))
 }
 
 /// Ends tasks that a restarted daemon left behind: there are no tasks yet.
 pub async fn recover_orphans(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
-    api.fleet.admit(extract::id(&segment, "runtime_id")?, caller.user()).await?;
+    api.fleet.admit(extract::id(&segment, "runtime_id")?, &caller.driver()).await?;
     Ok(ok(json!({ "orphaned": 0, "retried": 0 })))
 }
 
 /// Asks for work: there is none yet.
 pub async fn claim(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
-    api.fleet.admit(extract::id(&segment, "runtime_id")?, caller.user()).await?;
+    api.fleet.admit(extract::id(&segment, "runtime_id")?, &caller.driver()).await?;
     Ok(ok(json!({ "task": null })))
 }

@@ -1,5 +1,7 @@
 //! What handlers take out of a request.
 
+use std::net::IpAddr;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
@@ -10,9 +12,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::Api;
 use crate::{
     error::{Error, Result},
-    identity::{Identity, members, workspaces},
+    identity::{Driver, Identity, members, workspaces},
     ids::{UserId, WorkspaceId},
-    protocol::lenient,
+    protocol::{event::Actor, lenient},
     time::Timestamp,
 };
 
@@ -20,7 +22,7 @@ use crate::{
 const BODY: usize = 1 << 20;
 
 /// Who calls; put there by the guard.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Caller(pub Identity);
 
 impl Caller {
@@ -28,6 +30,29 @@ impl Caller {
     pub fn user(&self) -> UserId {
         self.0.user()
     }
+
+    /// In whose name changes are made.
+    pub fn actor(&self) -> Actor {
+        self.0.actor()
+    }
+
+    /// Whose runtimes the call is about.
+    pub fn driver(&self) -> Driver {
+        Driver::from(&self.0)
+    }
+
+    /// Refuses a workspace that the credential is not good for.
+    pub fn confine(&self, workspace: WorkspaceId) -> Result<WorkspaceId> {
+        match &self.0 {
+            Identity::Agent(binding) if binding.workspace != workspace => Err(other_workspace()),
+            Identity::Daemon(binding) if binding.workspace != workspace => Err(members::workspace_not_found()),
+            _ => Ok(workspace),
+        }
+    }
+}
+
+fn other_workspace() -> Error {
+    Error::forbidden("other_workspace", "task token is bound to a different workspace")
 }
 
 impl FromRequestParts<Api> for Caller {
@@ -36,7 +61,7 @@ impl FromRequestParts<Api> for Caller {
         parts
             .extensions
             .get::<Self>()
-            .copied()
+            .cloned()
             .ok_or_else(|| Error::unauthenticated("not_authenticated", "user not authenticated"))
     }
 }
@@ -49,6 +74,18 @@ impl FromRequestParts<Api> for Began {
     type Rejection = Error;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
         Ok(parts.extensions.get::<Self>().copied().unwrap_or_else(|| Self(api.db.clock().now())))
+    }
+}
+
+/// The address of the peer: a client, or a proxy in front of it.
+#[derive(Clone, Copy)]
+pub struct Remote(pub IpAddr);
+
+impl FromRequestParts<Api> for Remote {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self> {
+        let remote = parts.extensions.get::<Self>().copied();
+        remote.ok_or_else(|| Error::internal("a request without a peer"))
     }
 }
 
@@ -163,6 +200,15 @@ impl FromRequestParts<Api> for Selected {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
         let Query(query) = Query::<WorkspaceQuery>::try_from_uri(&parts.uri)
             .map_err(|_| Error::invalid("invalid_query", "invalid query"))?;
-        query.resolve(api, &parts.headers).await.map(Self)
+        let caller = Caller::from_request_parts(parts, api).await?;
+        let selected = query.resolve(api, &parts.headers).await;
+        let Some(bound) = caller.0.confined_to() else { return selected.map(Self) };
+        match selected {
+            Ok(None) => Ok(Self(Some(bound))),
+            Ok(Some(workspace)) => caller.confine(workspace).map(|workspace| Self(Some(workspace))),
+            // Not even whether it exists.
+            Err(Error::Refused(_)) => Err(other_workspace()),
+            Err(error) => Err(error),
+        }
     }
 }

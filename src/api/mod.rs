@@ -2,26 +2,40 @@
 //! here. `routes` says who may call what.
 
 mod answer;
+mod cookies;
 mod daemon;
+mod daemon_tokens;
 mod events;
 mod extract;
 mod guard;
 mod health;
 mod me;
+mod members;
+mod origin;
 mod pages;
 mod request_log;
 mod routes;
 mod runtimes;
 pub mod server;
+mod session;
+mod settings;
 mod sockets;
 mod tokens;
 mod workspaces;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use crate::{db::Db, fleet::Fleet, identity::tokens::LastUsed, ws::Sockets};
+use crate::{
+    db::Db,
+    fleet::Fleet,
+    identity::{Credentials, LastUsed},
+    ws::Sockets,
+};
 
 pub use routes::router;
+#[cfg(feature = "test-hooks")]
+pub use routes::table;
+pub use settings::{KEYS, Settings};
 
 /// What the routes need of the rest; clones are cheap.
 #[derive(Clone)]
@@ -31,12 +45,16 @@ pub struct Api(pub Arc<Parts>);
 pub struct Parts {
     /// The store.
     pub db: Db,
+    /// Who holds which secret.
+    pub credentials: Arc<Credentials>,
     /// The runtimes.
     pub fleet: Arc<Fleet>,
     /// The sockets.
     pub sockets: Sockets,
     /// When tokens were used.
     pub last_used: Arc<LastUsed>,
+    /// Where people come from.
+    pub settings: Settings,
     /// Whether this node wants traffic.
     pub ready: Arc<AtomicBool>,
 }

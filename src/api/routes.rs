@@ -1,18 +1,22 @@
 //! The route table: every address, and who may call it. A route cannot be added without saying so.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     extract::Request,
-    http::Method,
+    http::{HeaderName, Method, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, patch, post, put},
 };
 
+use tower_http::cors::CorsLayer;
+
 use super::{
-    Api, daemon, events,
+    Api, Settings, daemon, daemon_tokens, events,
     guard::{Access, guard},
-    health, me, pages, request_log, runtimes, sockets, tokens, workspaces,
+    health, me, members, pages, request_log, runtimes, session, sockets, tokens, workspaces,
 };
 use crate::error::Error;
 
@@ -29,48 +33,63 @@ pub struct Route {
 
 /// Every route.
 pub fn table() -> Vec<Route> {
-    use Access::{Daemon, Person, Public};
+    use Access::{Daemons, Everybody, People, PeopleAndAgents, PeopleAndDaemons, Public};
     let mut table = Vec::new();
     let mut add = |method: Method, path, access, handler| table.push(Route { method, path, access, handler });
 
     add(Method::GET, "/health", Public, get(health::process));
     add(Method::GET, "/readyz", Public, get(health::ready));
+    add(Method::GET, "/api/config", Public, get(session::config));
 
-    // Answers for itself: the credential comes in the first frame.
+    // Answers for itself: by the cookie before the upgrade, or by the first frame after it.
     add(Method::GET, "/ws", Public, get(sockets::browser));
 
     add(Method::GET, "/", Public, get(pages::home));
     add(Method::GET, "/assets/{name}", Public, get(pages::asset));
 
-    add(Method::GET, "/api/events", Person, get(events::poll));
+    // Answers for itself: the credential is in the body.
+    add(Method::POST, "/auth/session", Public, post(session::sign_in));
+    add(Method::DELETE, "/auth/session", People, delete(session::sign_out));
+    add(Method::POST, "/auth/logout", People, post(session::log_out));
+    add(Method::POST, "/api/cli-token", People, post(session::cli_token));
 
-    add(Method::GET, "/api/me", Person, get(me::get));
-    add(Method::PATCH, "/api/me", Person, patch(me::patch));
+    add(Method::GET, "/api/events", People, get(events::poll));
 
-    add(Method::GET, "/api/tokens", Person, get(tokens::list));
-    add(Method::POST, "/api/tokens", Person, post(tokens::create));
-    add(Method::POST, "/api/tokens/current/renew", Person, post(tokens::renew));
-    add(Method::DELETE, "/api/tokens/{id}", Person, delete(tokens::revoke));
+    add(Method::GET, "/api/me", PeopleAndAgents, get(me::get));
+    add(Method::PATCH, "/api/me", People, patch(me::patch));
 
-    add(Method::GET, "/api/workspaces", Person, get(workspaces::list));
-    add(Method::POST, "/api/workspaces", Person, post(workspaces::create));
-    add(Method::GET, "/api/workspaces/{id}", Person, get(workspaces::get));
-    add(Method::PATCH, "/api/workspaces/{id}", Person, patch(workspaces::patch));
-    add(Method::PUT, "/api/workspaces/{id}", Person, put(workspaces::patch));
-    add(Method::GET, "/api/workspaces/{id}/members", Person, get(workspaces::members));
+    add(Method::GET, "/api/tokens", People, get(tokens::list));
+    add(Method::POST, "/api/tokens", People, post(tokens::create));
+    add(Method::POST, "/api/tokens/current/renew", PeopleAndDaemons, post(tokens::renew));
+    add(Method::DELETE, "/api/tokens/{id}", People, delete(tokens::revoke));
 
-    add(Method::GET, "/api/runtimes", Person, get(runtimes::list));
-    add(Method::PATCH, "/api/runtimes/{id}", Person, patch(runtimes::patch));
-    add(Method::DELETE, "/api/runtimes/{id}", Person, delete(runtimes::delete));
+    add(Method::GET, "/api/workspaces", Everybody, get(workspaces::list));
+    add(Method::POST, "/api/workspaces", People, post(workspaces::create));
+    add(Method::GET, "/api/workspaces/{id}", PeopleAndAgents, get(workspaces::get));
+    add(Method::PATCH, "/api/workspaces/{id}", People, patch(workspaces::patch));
+    add(Method::PUT, "/api/workspaces/{id}", People, put(workspaces::patch));
+    add(Method::DELETE, "/api/workspaces/{id}", People, delete(workspaces::delete));
+    add(Method::POST, "/api/workspaces/{id}/leave", People, post(workspaces::leave));
+    add(Method::GET, "/api/workspaces/{id}/members", PeopleAndAgents, get(members::list));
+    add(Method::POST, "/api/workspaces/{id}/members", People, post(members::add));
+    add(Method::PATCH, "/api/workspaces/{id}/members/{member}", People, patch(members::set_role));
+    add(Method::DELETE, "/api/workspaces/{id}/members/{member}", People, delete(members::remove));
+    add(Method::GET, "/api/workspaces/{id}/daemon-tokens", People, get(daemon_tokens::list));
+    add(Method::POST, "/api/workspaces/{id}/daemon-tokens", People, post(daemon_tokens::create));
+    add(Method::DELETE, "/api/workspaces/{id}/daemon-tokens/{token}", People, delete(daemon_tokens::revoke));
 
-    add(Method::POST, "/api/daemon/register", Daemon, post(daemon::register));
-    add(Method::POST, "/api/daemon/deregister", Daemon, post(daemon::deregister));
-    add(Method::POST, "/api/daemon/heartbeat", Daemon, post(daemon::heartbeat));
-    add(Method::GET, "/api/daemon/ws", Daemon, get(sockets::daemon));
-    add(Method::GET, "/api/daemon/workspaces/{id}/repos", Daemon, get(daemon::repos));
-    add(Method::GET, "/api/daemon/workspaces/{id}/runtime-profiles", Daemon, get(daemon::runtime_profiles));
-    add(Method::POST, "/api/daemon/runtimes/{id}/recover-orphans", Daemon, post(daemon::recover_orphans));
-    add(Method::POST, "/api/daemon/runtimes/{id}/tasks/claim", Daemon, post(daemon::claim));
+    add(Method::GET, "/api/runtimes", PeopleAndAgents, get(runtimes::list));
+    add(Method::PATCH, "/api/runtimes/{id}", People, patch(runtimes::patch));
+    add(Method::DELETE, "/api/runtimes/{id}", People, delete(runtimes::delete));
+
+    add(Method::POST, "/api/daemon/register", Daemons, post(daemon::register));
+    add(Method::POST, "/api/daemon/deregister", Daemons, post(daemon::deregister));
+    add(Method::POST, "/api/daemon/heartbeat", Daemons, post(daemon::heartbeat));
+    add(Method::GET, "/api/daemon/ws", Daemons, get(sockets::daemon));
+    add(Method::GET, "/api/daemon/workspaces/{id}/repos", Daemons, get(daemon::repos));
+    add(Method::GET, "/api/daemon/workspaces/{id}/runtime-profiles", Daemons, get(daemon::runtime_profiles));
+    add(Method::POST, "/api/daemon/runtimes/{id}/recover-orphans", Daemons, post(daemon::recover_orphans));
+    add(Method::POST, "/api/daemon/runtimes/{id}/tasks/claim", Daemons, post(daemon::claim));
     table
 }
 
@@ -85,8 +104,32 @@ pub fn router(api: Api) -> Router {
     router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(cross_origin(&api.settings))
         .layer(middleware::from_fn(request_log::log))
         .with_state(api)
+}
+
+/// What pages of other origins may do: the configured ones everything that the hub's own page may,
+/// the rest nothing.
+fn cross_origin(settings: &Settings) -> CorsLayer {
+    let name = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(settings.origins.headers())
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            name("x-workspace-id"),
+            name("x-workspace-slug"),
+            name("x-csrf-token"),
+            name("x-request-id"),
+            name("x-client-platform"),
+            name("x-client-version"),
+            name("x-client-os"),
+        ])
+        .expose_headers([name("x-event-epoch"), name("x-event-seq"), name("x-request-id"), header::RETRY_AFTER])
+        .max_age(Duration::from_secs(600))
 }
 
 async fn unknown() -> Error {

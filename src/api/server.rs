@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
+use super::extract::Remote;
+
 /// A client has this long to send a request's head.
 const HEAD: Duration = Duration::from_secs(10);
 /// Bytes of a head at most, and of hyper's buffer.
@@ -39,8 +41,11 @@ async fn converse(stream: TcpStream, remote: SocketAddr, router: Router, stop: C
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
-    let service =
-        service_fn(move |request: Request<hyper::body::Incoming>| router.clone().oneshot(request.map(Body::new)));
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Remote(remote.ip().to_canonical()));
+        router.clone().oneshot(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

@@ -2,18 +2,21 @@
 
 use axum::{
     extract::{Query, RawQuery, Request, State},
+    http::header,
     response::Response,
 };
 use serde::Deserialize;
 
 use super::{
-    Api,
-    extract::{self, Caller, WorkspaceQuery},
+    Api, Settings, cookies,
+    extract::{self, Began, Caller, Remote, WorkspaceQuery},
+    guard::{self, Access},
+    origin, session,
 };
 use crate::{
     error::{Error, Result},
     identity::{members, workspaces},
-    ids::RuntimeId,
+    ids::{RuntimeId, UserId, WorkspaceId},
     protocol::browser::Position,
     ws::{self, browser::Opening},
 };
@@ -40,13 +43,38 @@ pub struct BrowserQuery {
     client_os: Option<String>,
 }
 
-/// `GET /ws`.
-pub async fn browser(State(api): State<Api>, Query(query): Query<BrowserQuery>, request: Request) -> Result<Response> {
-    let workspace = query.workspace.resolve(&api, request.headers()).await?.ok_or_else(extract::workspace_required)?;
-    api.db
-        .read(async move |db| workspaces::get(db, workspace).await)
-        .await
-        .map_err(|error| if error.is_transient() { error } else { members::workspace_not_found() })?;
+/// `GET /ws`. Every refusal that can be known comes before the upgrade, because older clients take
+/// an open socket for success.
+pub async fn browser(
+    State(api): State<Api>,
+    remote: Remote,
+    Query(query): Query<BrowserQuery>,
+    request: Request,
+) -> Result<Response> {
+    let Settings { origins, proxies, .. } = &api.settings;
+    let headers = request.headers();
+    ws::check(&request)?;
+    if !origin::admits(origins, proxies, remote.0, headers) {
+        return Err(session::origin_refused(&api, headers));
+    }
+    let cookie = cookies::session(headers);
+    if cookie.is_some() && !headers.contains_key(header::ORIGIN) {
+        return Err(Error::forbidden("origin_required", "a session cookie needs an Origin"));
+    }
+    let client_address = proxies.client(remote.0, headers);
+    api.sockets.door.look_up(client_address)?;
+    let workspace = query.workspace.resolve(&api, headers).await?.ok_or_else(extract::workspace_required)?;
+    let place = match cookie.is_some() {
+        true => {
+            let credential = guard::identify(&api, Access::People, request.method(), headers).await?;
+            require_member(&api, workspace, credential.identity.user()).await?;
+            None
+        }
+        false => {
+            require_workspace(&api, workspace).await?;
+            Some(api.sockets.door.wait(client_address)?)
+        }
+    };
     let since = query
         .since
         .map(|text| text.parse().map_err(|_| Error::invalid("invalid_since", "since must be a whole number")))
@@ -55,22 +83,43 @@ pub async fn browser(State(api): State<Api>, Query(query): Query<BrowserQuery>, 
         Position { since, epoch: query.epoch.unwrap_or_default(), since_id: query.since_id.unwrap_or_default() };
     let words = [query.client_platform, query.client_version, query.client_os];
     let client = words.into_iter().flatten().map(|word| printable(&word)).collect::<Vec<_>>().join(" ");
-    ws::browser::accept(&api.sockets, request, Opening { workspace, position, client })
+    ws::browser::accept(&api.sockets, request, Opening { workspace, position, client, cookie, place })
+}
+
+/// Slugs are no secret: who has no session learns whether there is such a workspace.
+async fn require_workspace(api: &Api, workspace: WorkspaceId) -> Result<()> {
+    let found = api.db.read(async move |db| workspaces::get(db, workspace).await).await;
+    found.map(drop)
+}
+
+/// Who has a session is told in so many words, before the upgrade.
+async fn require_member(api: &Api, workspace: WorkspaceId, user: UserId) -> Result<()> {
+    require_workspace(api, workspace).await?;
+    let role = api.db.read(async move |db| members::role(db, workspace, user).await).await?;
+    role.map(drop).ok_or_else(|| Error::forbidden("not_a_member", "not a member of this workspace"))?;
+    if api.sockets.registry.has_as_many(user, api.sockets.settings.max_per_user) {
+        return Err(Error::too_many("too_many_sockets", "too many connections"));
+    }
+    Ok(())
 }
 
 /// `GET /api/daemon/ws`.
 pub async fn daemon(
     State(api): State<Api>,
     caller: Caller,
+    Began(began): Began,
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response> {
     let runtimes = runtime_ids(query.as_deref().unwrap_or_default())?;
-    ws::daemon::check(&request)?;
+    ws::check(&request)?;
+    let revocations = api.sockets.registry.revocations();
+    let driver = caller.driver();
     for runtime in &runtimes {
-        api.fleet.admit(*runtime, caller.user()).await?;
+        api.fleet.admit(*runtime, &driver).await?;
     }
-    ws::daemon::accept(&api.sockets, request, caller.user(), runtimes)
+    let holder = caller.0.holder();
+    ws::daemon::accept(&api.sockets, request, ws::daemon::Opening { driver, holder, began, runtimes, revocations })
 }
 
 /// The ids of `runtime_ids` and `runtime_id`, which may be repeated and hold several each.

@@ -8,8 +8,9 @@ use super::{
     extract::{self, Body, Caller, Segment},
 };
 use crate::{
-    error::Result,
-    identity::{Identity, tokens},
+    error::{Error, Result},
+    flows::revoke,
+    identity::{Identity, Proof, tokens},
     protocol::people::CreateToken,
 };
 
@@ -32,12 +33,15 @@ pub async fn create(State(api): State<Api>, caller: Caller, Body(wish): Body<Cre
 pub async fn revoke(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let token = extract::id(&segment, "token id")?;
     let user = caller.user();
-    api.db.write_global(async move |tx| tokens::revoke(tx, user, token).await).await?;
+    let registry = api.sockets.registry.clone();
+    api.db.write_global(async move |tx| revoke::revoke_token(tx, &registry, user, token).await).await?;
     Ok(nothing())
 }
 
 /// Extends the token that the call was made with.
 pub async fn renew(State(api): State<Api>, caller: Caller) -> Result<Response> {
-    let Identity::Person { token, .. } = caller.0;
+    let Identity::Person { proof: Proof::Token(token), .. } = caller.0 else {
+        return Err(Error::invalid("not_renewable", "only personal access tokens can be renewed"));
+    };
     api.db.write_global(async move |tx| tokens::renew(tx, token).await).await.map(ok)
 }

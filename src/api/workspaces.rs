@@ -4,23 +4,23 @@ use axum::{extract::State, response::Response};
 
 use super::{
     Api,
-    answer::{created, ok},
+    answer::{created, nothing, ok},
     extract::{self, Body, Caller, Segment},
 };
 use crate::{
     error::Result,
+    flows::revoke,
     identity::{Role, members as membership, workspaces},
     ids::WorkspaceId,
-    protocol::{
-        event::Actor,
-        people::{CreateWorkspace, PatchWorkspace},
-    },
+    protocol::people::{CreateWorkspace, PatchWorkspace},
 };
 
-/// The caller's workspaces.
+/// The caller's workspaces; the only one that a daemon's or task's token is good for.
 pub async fn list(State(api): State<Api>, caller: Caller) -> Result<Response> {
-    let user = caller.user();
-    api.db.read(async move |db| workspaces::list(db, user).await).await.map(ok)
+    let (user, only) = (caller.user(), caller.0.confined_to());
+    let mut all = api.db.read(async move |db| workspaces::list(db, user).await).await?;
+    all.retain(|workspace| only.is_none_or(|only| workspace.id == only));
+    Ok(ok(all))
 }
 
 /// A new one, owned by the caller.
@@ -31,7 +31,7 @@ pub async fn create(State(api): State<Api>, caller: Caller, Body(wish): Body<Cre
 
 /// One of the caller's.
 pub async fn get(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
-    let (user, workspace) = (caller.user(), id(&segment)?);
+    let (user, workspace) = (caller.user(), caller.confine(id(&segment)?)?);
     api.db
         .read(async move |db| {
             membership::require(db, workspace, user).await?;
@@ -48,28 +48,33 @@ pub async fn patch(
     segment: Segment,
     Body(change): Body<PatchWorkspace>,
 ) -> Result<Response> {
-    let (user, workspace) = (caller.user(), id(&segment)?);
+    let (user, actor, workspace) = (caller.user(), caller.actor(), id(&segment)?);
     api.db
         .write(workspace, async move |tx| {
             membership::require_role(tx, workspace, user, Role::Admin).await?;
-            workspaces::patch(tx, workspace, Actor::Member(user), &change).await
+            workspaces::patch(tx, workspace, actor, &change).await
         })
         .await
         .map(ok)
 }
 
-/// Its members.
-pub async fn members(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
+/// Removes one; for its owners.
+pub async fn delete(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let (user, workspace) = (caller.user(), id(&segment)?);
-    api.db
-        .read(async move |db| {
-            membership::require(db, workspace, user).await?;
-            membership::list(db, workspace).await
-        })
-        .await
-        .map(ok)
+    let registry = api.sockets.registry.clone();
+    api.db.write(workspace, async move |tx| revoke::delete_workspace(tx, &registry, workspace, user).await).await?;
+    Ok(nothing())
 }
 
-fn id(segment: &str) -> Result<WorkspaceId> {
+/// Ends the caller's own membership.
+pub async fn leave(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
+    let (user, workspace) = (caller.user(), id(&segment)?);
+    let registry = api.sockets.registry.clone();
+    api.db.write(workspace, async move |tx| revoke::leave(tx, &registry, workspace, user).await).await?;
+    Ok(nothing())
+}
+
+/// The id of a workspace in a path.
+pub fn id(segment: &str) -> Result<WorkspaceId> {
     extract::id(segment, "workspace_id")
 }

@@ -8,10 +8,13 @@ use super::{Sources, failed};
 use crate::{
     db::{Db, Session},
     error::{Error, Result},
-    events::{self, Journal, Lanes},
-    identity::{Role, members, tokens, users, workspaces},
+    events::{self, Journal, Lanes, kinds},
+    identity::{Role, daemon_tokens, members, tokens, users, workspaces},
     ids::{UserId, WorkspaceId},
-    protocol::{event::Actor, people::CreateWorkspace},
+    protocol::{
+        event::Actor,
+        people::{CreateDaemonToken, CreateWorkspace},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -51,6 +54,21 @@ enum What {
         user: String,
         #[arg(long)]
         name: String,
+        /// Days until it ends; never by default.
+        #[arg(long, default_value_t = 0)]
+        expires_in_days: i64,
+    },
+    /// Make a token for a machine that should not hold a person's; its secret is shown once.
+    CreateDaemonToken {
+        /// Slug.
+        #[arg(long)]
+        workspace: String,
+        /// The only daemon id that it is good for.
+        #[arg(long)]
+        daemon_id: String,
+        /// E-mail address of who owns what the daemon registers; the workspace's first owner by default.
+        #[arg(long)]
+        owner: Option<String>,
         /// Days until it ends; never by default.
         #[arg(long, default_value_t = 0)]
         expires_in_days: i64,
@@ -127,6 +145,31 @@ impl What {
                     .await?;
                 Ok(json!({ "id": token.about.id, "token": token.token, "expires_at": token.about.expires_at }))
             }
+            Self::CreateDaemonToken { workspace, daemon_id, owner, expires_in_days } => {
+                let wish = CreateDaemonToken { daemon_id, expires_in_days };
+                let token = db
+                    .write_global(async move |tx| {
+                        let workspace = known_workspace(tx, &workspace).await?;
+                        let owner = match &owner {
+                            Some(email) => known_user(tx, email).await?,
+                            None => first_owner(tx, workspace).await?,
+                        };
+                        let role = members::role(tx, workspace, owner).await?;
+                        role.ok_or_else(|| {
+                            Error::not_found("not_a_member", "the owner is not a member of the workspace")
+                        })?;
+                        daemon_tokens::create(tx, workspace, owner, &wish).await
+                    })
+                    .await?;
+                Ok(json!({
+                    "id": token.about.id,
+                    "token": token.token,
+                    "workspace_id": token.about.workspace_id,
+                    "daemon_id": token.about.daemon_id,
+                    "created_by": token.about.created_by,
+                    "expires_at": token.about.expires_at,
+                }))
+            }
             Self::AddMember { workspace, user, role } => {
                 let role = Role::parse(&role)
                     .ok_or_else(|| Error::invalid("invalid_role", "the role is member, admin or owner"))?;
@@ -134,7 +177,9 @@ impl What {
                     .write_global(async move |tx| {
                         let workspace = known_workspace(tx, &workspace).await?;
                         let user = known_user(tx, &user).await?;
-                        members::add(tx, workspace, user, role, Actor::System).await
+                        let (member, name) = members::add(tx, workspace, user, role).await?;
+                        tx.emit(kinds::member_added(Actor::System, &member, &name));
+                        Ok(member)
                     })
                     .await?;
                 Ok(json!({ "id": member.id, "workspace_id": member.workspace_id, "user_id": member.user_id }))
@@ -147,6 +192,12 @@ impl What {
 async fn known_user(db: &mut Session, email: &str) -> Result<UserId> {
     let user = users::find(db, email).await?;
     user.ok_or_else(|| Error::not_found("user_not_found", format!("nobody has the address {email}")))
+}
+
+async fn first_owner(db: &mut Session, workspace: WorkspaceId) -> Result<UserId> {
+    let members = members::list(db, workspace).await?;
+    let owner = members.into_iter().find(|member| member.role == Role::Owner.name());
+    owner.map(|owner| owner.user_id).ok_or_else(|| Error::not_found("no_owner", "the workspace has no owner"))
 }
 
 async fn known_workspace(db: &mut Session, slug: &str) -> Result<WorkspaceId> {

@@ -39,7 +39,7 @@ impl Serve {
             Err(error) => return failed(&error),
         };
         let data_dir = config.db.data_dir.clone();
-        let public_url = config.public_url.clone();
+        let public_url = config.api.public_url.clone();
         let app = match App::start(config).await {
             Ok(app) => app,
             Err(error) => return failed(&error),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    ids::{RuntimeId, WorkspaceId},
+    ids::{MemberId, RuntimeId, UserId, WorkspaceId},
     protocol::{
         event::{Actor, Event},
         people::{Member, Workspace},
@@ -42,6 +42,27 @@ pub fn member_added(actor: Actor, member: &Member, workspace_name: &str) -> Even
         actor,
         &json!({ "member": member, "workspace_name": workspace_name }),
     )
+}
+
+/// A member's role changed.
+pub fn member_updated(actor: Actor, member: &Member) -> Event {
+    Event::new(member.workspace_id, "member:updated", actor, &json!({ "member": member }))
+}
+
+/// The end of somebody's membership.
+pub(super) const MEMBER_REMOVED: &str = "member:removed";
+/// The end of a workspace.
+pub(super) const WORKSPACE_DELETED: &str = "workspace:deleted";
+
+/// Somebody is no longer a member: the last event of the workspace that reaches them.
+pub fn member_removed(workspace: WorkspaceId, actor: Actor, member: MemberId, user: UserId) -> Event {
+    let payload = json!({ "member_id": member, "workspace_id": workspace, "user_id": user });
+    Event::new(workspace, MEMBER_REMOVED, actor, &payload)
+}
+
+/// The workspace is gone: its last event.
+pub fn workspace_deleted(workspace: WorkspaceId, actor: Actor) -> Event {
+    Event::new(workspace, WORKSPACE_DELETED, actor, &json!({ "workspace_id": workspace }))
 }
 
 /// A workspace's own fields changed.

@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Page, Settings, epoch,
+    frame::encode,
     lane::{Lane, Need},
     log,
 };
 use crate::{
     db::{Batch, Db, on},
     error::{Error, Result},
-    hub::{Frame, Room, wire},
+    hub::{Frame, Room},
     ids::WorkspaceId,
 };
 
@@ -81,12 +82,7 @@ impl Lanes {
         let Some(lane) = self.map.lock().get(&batch.workspace).cloned() else {
             return;
         };
-        let frames = batch
-            .events
-            .iter()
-            .zip(batch.first..)
-            .map(|(event, seq)| Frame { seq, wire: wire::text(&event.frame(seq)) })
-            .collect();
+        let frames = batch.events.iter().zip(batch.first..).map(|(event, seq)| encode(event, seq)).collect();
         self.pass(&lane, frames);
     }
 

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::frame::encode;
 use crate::{
     db::{Session, on},
     error::{Error, Result},
-    hub::{Frame, wire},
+    hub::Frame,
     ids::{EventId, WorkspaceId},
     protocol::event::Event,
 };
@@ -39,7 +40,7 @@ pub(super) async fn read(db: &mut Session, workspace: WorkspaceId, after: u64, u
 /// As [`read`], encoded for the wire.
 pub(super) async fn frames(db: &mut Session, workspace: WorkspaceId, after: u64, upto: u64) -> Result<Vec<Frame>> {
     let events = read(db, workspace, after, upto).await?;
-    Ok(events.into_iter().map(|(seq, event)| Frame { seq, wire: wire::text(&event.frame(seq)) }).collect())
+    Ok(events.iter().map(|(seq, event)| encode(event, *seq)).collect())
 }
 
 impl Row {

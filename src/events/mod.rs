@@ -9,6 +9,7 @@
 //! ```
 
 mod epoch;
+mod frame;
 mod journal;
 pub mod kinds;
 mod lane;

@@ -7,7 +7,7 @@ use super::{Judged, Lanes, judge, log};
 use crate::{
     db::{Db, Session},
     error::Result,
-    ids::WorkspaceId,
+    ids::{UserId, WorkspaceId},
     protocol::{browser::Position, event::Event},
 };
 
@@ -39,9 +39,16 @@ pub async fn missed(db: &mut Session, workspace: WorkspaceId, position: &Positio
 }
 
 /// Waits until something lies beyond `seq`, at most so long.
-pub async fn wait_beyond(db: &Db, lanes: &Lanes, workspace: WorkspaceId, seq: u64, at_most: Duration) -> Result<()> {
+pub async fn wait_beyond(
+    db: &Db,
+    lanes: &Lanes,
+    workspace: WorkspaceId,
+    user: UserId,
+    seq: u64,
+    at_most: Duration,
+) -> Result<()> {
     let (_lane, room) = lanes.follow(db, workspace).await?;
-    let follower = room.follow(seq);
+    let follower = room.follow(seq, user, seq);
     // Only the sleep is cut short; nothing here talks to the database.
     let _ = tokio::time::timeout(at_most, poll_fn(|cx| follower.poll_beyond(cx))).await;
     Ok(())

@@ -5,12 +5,7 @@ use super::{
     runtimes::{self, ONLINE, Row},
 };
 use crate::{
-    db::exec,
-    error::Result,
-    events::kinds,
-    ids::{RuntimeId, UserId},
-    protocol::event::Actor,
-    time::Timestamp,
+    db::exec, error::Result, events::kinds, identity::Driver, ids::RuntimeId, protocol::event::Actor, time::Timestamp,
 };
 
 /// What became of a beat.
@@ -25,13 +20,14 @@ pub enum Beat {
 }
 
 impl Fleet {
-    /// Records a beat of `user`'s daemon. `since` is when the contact began, the request's head or
+    /// Records a beat. `since` is when the contact began, the request's head or
     /// the socket's opening: what was taken offline after that is not brought back by it.
-    pub async fn beat(&self, user: UserId, runtime: RuntimeId, since: Timestamp) -> Result<Beat> {
+    pub async fn beat(&self, driver: &Driver, runtime: RuntimeId, since: Timestamp) -> Result<Beat> {
+        let driver = driver.clone();
         self.db
             .write_global(async move |tx| {
                 let Some(row) = runtimes::lock(tx, runtime).await? else { return Ok(Beat::Gone) };
-                runtimes::require_owner(tx, &row, user).await?;
+                runtimes::require_driver(tx, &row, &driver).await?;
                 let now = tx.now();
                 if row.status == ONLINE {
                     exec!(tx, |c| sqlx::query(

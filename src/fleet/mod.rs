@@ -2,6 +2,7 @@
 
 mod heartbeat;
 mod register;
+mod revoke;
 mod runtimes;
 mod settings;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use crate::{db::Db, hub::Registry};
 
 pub use heartbeat::Beat;
+pub use revoke::revoke;
 pub use settings::{KEYS, Settings};
 
 /// The fleet's rules over one store and this process's sockets.

@@ -16,7 +16,7 @@ use crate::{
     db::{Tx, exec, on},
     error::{Error, Result},
     events::kinds,
-    identity::{Role, members, workspaces},
+    identity::{Driver, Role, members, workspaces},
     ids::{RuntimeId, UserId, WorkspaceId},
     protocol::{
         daemon::{Register, RegisterRuntime, Registered, WorkspaceRepos},
@@ -39,8 +39,9 @@ struct Entry {
 }
 
 impl Fleet {
-    /// Registers what a daemon can drive, on behalf of `user`, who owns the rows.
-    pub async fn register(&self, user: UserId, request: Register) -> Result<Registered> {
+    /// Registers what a daemon can drive; who drives it owns the rows.
+    pub async fn register(&self, driver: &Driver, request: Register) -> Result<Registered> {
+        let user = driver.user;
         let daemon_id = request.daemon_id.trim().to_owned();
         if daemon_id.is_empty() {
             return Err(Error::invalid("daemon_id_required", "daemon_id is required"));
@@ -59,6 +60,12 @@ impl Fleet {
             .trim()
             .parse()
             .map_err(|_| Error::invalid("invalid_workspace_id", "invalid workspace_id"))?;
+        if !driver.reaches(workspace) {
+            return Err(members::workspace_not_found());
+        }
+        if !driver.is(workspace, &daemon_id) {
+            return Err(Error::forbidden("daemon_id_mismatch", "daemon_id does not match the daemon token"));
+        }
         let entries: Vec<Entry> = request.runtimes.iter().map(|entry| normalise(entry, &request)).collect();
         if daemon_id.chars().count() > KEY_CHARS || entries.iter().any(|e| e.provider.chars().count() > KEY_CHARS) {
             return Err(Error::invalid("too_long", format!("daemon_id and type have at most {KEY_CHARS} characters")));
@@ -94,16 +101,9 @@ impl Fleet {
     }
 
     /// The workspace's repositories and settings, for a daemon of one of its members.
-    pub async fn repos(&self, workspace: WorkspaceId, user: UserId) -> Result<WorkspaceRepos> {
-        let home = self
-            .db
-            .read(async move |db| {
-                if members::role(db, workspace, user).await?.is_none() {
-                    return Err(runtimes::not_yours());
-                }
-                workspaces::get(db, workspace).await
-            })
-            .await?;
+    pub async fn repos(&self, workspace: WorkspaceId, driver: &Driver) -> Result<WorkspaceRepos> {
+        self.require_member(workspace, driver).await?;
+        let home = self.db.read(async move |db| workspaces::get(db, workspace).await).await?;
         Ok(WorkspaceRepos {
             workspace_id: workspace,
             repos_version: workspaces::repos_version(&home.repos),
@@ -112,8 +112,12 @@ impl Fleet {
         })
     }
 
-    /// Whether `user` is a member, in the words of the daemon's routes.
-    pub async fn require_member(&self, workspace: WorkspaceId, user: UserId) -> Result<()> {
+    /// Whether somebody has to do with a workspace, in the words of the daemon's routes.
+    pub async fn require_member(&self, workspace: WorkspaceId, driver: &Driver) -> Result<()> {
+        if !driver.reaches(workspace) {
+            return Err(runtimes::not_yours());
+        }
+        let user = driver.user;
         self.db
             .read(async move |db| members::role(db, workspace, user).await?.map(drop).ok_or_else(runtimes::not_yours))
             .await
@@ -121,7 +125,8 @@ impl Fleet {
 
     /// Takes runtimes offline on their daemon's (or an admin's) word. Unknown and foreign ids are
     /// skipped; a runtime that is offline already is announced all the same.
-    pub async fn deregister(&self, user: UserId, mut ids: Vec<RuntimeId>) -> Result<()> {
+    pub async fn deregister(&self, driver: &Driver, mut ids: Vec<RuntimeId>) -> Result<()> {
+        let driver = driver.clone();
         ids.sort_unstable();
         ids.dedup();
         self.db
@@ -129,9 +134,12 @@ impl Fleet {
                 let mut by_workspace = std::collections::BTreeMap::<WorkspaceId, Vec<RuntimeId>>::new();
                 for id in &ids {
                     let Some(row) = runtimes::lock(tx, *id).await? else { continue };
-                    let role = members::role(tx, row.workspace_id, user).await?;
-                    let may = role.is_some_and(|role| role >= Role::Admin || row.owner_id == Some(user));
-                    if !may {
+                    if !driver.is(row.workspace_id, &row.daemon_id) {
+                        continue;
+                    }
+                    let role = members::role(tx, row.workspace_id, driver.user).await?;
+                    let owns = row.owner_id == Some(driver.user);
+                    if !role.is_some_and(|role| owns || (role >= Role::Admin && driver.binding.is_none())) {
                         continue;
                     }
                     let now = tx.now();

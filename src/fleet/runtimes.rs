@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     events::{self, Judged, kinds},
     hub::wire,
-    identity::{Role, members},
+    identity::{Driver, Role, members},
     ids::{RuntimeId, UserId, WorkspaceId},
     protocol::{
         browser::Position,
@@ -99,13 +99,13 @@ pub(super) async fn lock(tx: &mut Tx, runtime: RuntimeId) -> Result<Option<Row>>
     )
 }
 
-/// Whether `user` may work for the runtime: its owner, while a member.
-pub(super) async fn require_owner(db: &mut Session, row: &Row, user: UserId) -> Result<()> {
-    let member = members::role(db, row.workspace_id, user).await?;
-    if member.is_none() || row.owner_id != Some(user) {
+/// Whether somebody may work for the runtime: its owner, while a member, or who holds a daemon token
+/// that the owner made for this very daemon.
+pub(super) async fn require_driver(db: &mut Session, row: &Row, driver: &Driver) -> Result<()> {
+    if row.owner_id != Some(driver.user) || !driver.is(row.workspace_id, &row.daemon_id) {
         return Err(not_yours());
     }
-    Ok(())
+    members::role(db, row.workspace_id, driver.user).await?.map(drop).ok_or_else(not_yours)
 }
 
 impl Fleet {
@@ -131,12 +131,13 @@ impl Fleet {
         Ok((position, rows.into_iter().map(|row| self.wire(row)).collect()))
     }
 
-    /// Whether `user` may open a socket for the runtime, and for which workspace.
-    pub async fn admit(&self, runtime: RuntimeId, user: UserId) -> Result<WorkspaceId> {
+    /// Whether somebody may open a socket for the runtime, and for which workspace.
+    pub async fn admit(&self, runtime: RuntimeId, driver: &Driver) -> Result<WorkspaceId> {
+        let driver = driver.clone();
         self.db
             .read(async move |db| {
                 let row = find(db, runtime).await?.ok_or_else(runtime_not_found)?;
-                require_owner(db, &row, user).await?;
+                require_driver(db, &row, &driver).await?;
                 Ok(row.workspace_id)
             })
             .await

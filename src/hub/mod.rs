@@ -7,5 +7,5 @@ mod room;
 pub mod wire;
 
 pub use peer::{Close, Peer};
-pub use registry::Registry;
-pub use room::{Copied, Follower, Frame, Room, Wake};
+pub use registry::{Entry, Holder, Registry};
+pub use room::{Copied, Ends, Follower, Frame, Room, Wake};

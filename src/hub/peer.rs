@@ -79,15 +79,29 @@ impl Peer {
         if let Some(close) = mail.close.take() {
             return Poll::Ready(Some(close));
         }
-        match &mut mail.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            slot => *slot = Some(cx.waker().clone()),
+        mail.sleep(cx);
+        Poll::Pending
+    }
+
+    /// The request to close alone, for a socket that can take no frames at the moment.
+    pub fn poll_close(&self, cx: &mut Context<'_>) -> Poll<Close> {
+        let mut mail = self.mail.lock();
+        if let Some(close) = mail.close.take() {
+            return Poll::Ready(close);
         }
+        mail.sleep(cx);
         Poll::Pending
     }
 }
 
 impl Mail {
+    fn sleep(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            slot => *slot = Some(cx.waker().clone()),
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();

@@ -1,7 +1,8 @@
-//! Every open socket of this process, and which daemon sockets drive which runtime.
+//! Every open socket of this process: whose it is, what it rests on, and which daemon sockets drive
+//! which runtime.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,51 +11,93 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
-use super::Peer;
-use crate::ids::RuntimeId;
+use super::{Close, Peer};
+use crate::ids::{RuntimeId, UserId, WorkspaceId};
 
 /// The sockets of this process.
 #[derive(Default)]
 pub struct Registry {
     next: AtomicU64,
-    peers: Mutex<HashMap<u64, Arc<Peer>>>,
-    runtimes: Mutex<HashMap<RuntimeId, Drivers>>,
+    sockets: Mutex<HashMap<u64, Arc<Socket>>>,
+    runtimes: Mutex<HashMap<RuntimeId, Vec<Arc<Socket>>>>,
+    browsers: Mutex<HashMap<UserId, usize>>,
+    revocations: AtomicU64,
 }
 
-/// The sockets that drive one runtime, by their entries.
-type Drivers = Vec<(u64, Arc<Peer>)>;
+/// Whose socket it is, and what it rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Whose.
+    pub user: UserId,
+    /// The token's row.
+    pub token: Uuid,
+    /// The session's row; nil if there is none.
+    pub session: Uuid,
+}
+
+struct Socket {
+    id: u64,
+    peer: Peer,
+    /// Unknown until it has authenticated.
+    holder: Mutex<Option<Holder>>,
+    /// Which workspace a browser follows.
+    follows: Option<WorkspaceId>,
+    /// What a daemon drives.
+    drives: Mutex<HashSet<RuntimeId>>,
+}
 
 /// A socket's entry; ends with it.
 pub struct Entry {
     registry: Arc<Registry>,
-    id: u64,
-    peer: Arc<Peer>,
-    runtimes: Vec<RuntimeId>,
+    socket: Arc<Socket>,
+    counted: Option<UserId>,
 }
 
 impl Registry {
-    /// Adds a socket that drives `runtimes` (none for a browser's).
-    pub fn enter(self: &Arc<Self>, runtimes: Vec<RuntimeId>) -> Entry {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let peer = Arc::new(Peer::default());
-        self.peers.lock().insert(id, peer.clone());
-        let mut index = self.runtimes.lock();
-        for runtime in &runtimes {
-            index.entry(*runtime).or_default().push((id, peer.clone()));
-        }
-        drop(index);
-        Entry { registry: self.clone(), id, peer, runtimes }
+    /// Adds a browser's socket, before it has authenticated.
+    pub fn enter(self: &Arc<Self>, follows: WorkspaceId) -> Entry {
+        self.add(None, Some(follows), HashSet::new())
     }
 
-    /// Every open socket.
-    pub fn all(&self) -> Vec<Arc<Peer>> {
-        self.peers.lock().values().cloned().collect()
+    /// Adds a daemon's socket.
+    pub fn enter_daemon(self: &Arc<Self>, holder: Holder, runtimes: &[RuntimeId]) -> Entry {
+        let entry = self.add(Some(holder), None, runtimes.iter().copied().collect());
+        let mut index = self.runtimes.lock();
+        for runtime in runtimes {
+            index.entry(*runtime).or_default().push(entry.socket.clone());
+        }
+        drop(index);
+        entry
+    }
+
+    fn add(
+        self: &Arc<Self>,
+        holder: Option<Holder>,
+        follows: Option<WorkspaceId>,
+        drives: HashSet<RuntimeId>,
+    ) -> Entry {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let socket = Arc::new(Socket {
+            id,
+            peer: Peer::default(),
+            holder: Mutex::new(holder),
+            follows,
+            drives: Mutex::new(drives),
+        });
+        self.sockets.lock().insert(id, socket.clone());
+        Entry { registry: self.clone(), socket, counted: None }
+    }
+
+    /// The open sockets.
+    pub fn all(&self) -> Vec<Mailbox> {
+        self.sockets.lock().values().cloned().map(Mailbox).collect()
     }
 
     /// How many sockets are open.
     pub fn len(&self) -> usize {
-        self.peers.lock().len()
+        self.sockets.lock().len()
     }
 
     /// Whether a daemon socket of this process drives the runtime.
@@ -64,31 +107,157 @@ impl Registry {
 
     /// Sends a ready frame to every daemon socket that drives the runtime.
     pub fn send_to_runtime(&self, runtime: RuntimeId, frame: &Bytes) {
-        let peers: Vec<_> = self.runtimes.lock().get(&runtime).into_iter().flatten().cloned().collect();
-        for (_, peer) in peers {
-            peer.send(frame.clone());
+        let sockets: Vec<_> = self.runtimes.lock().get(&runtime).into_iter().flatten().cloned().collect();
+        for socket in sockets {
+            socket.peer.send(frame.clone());
         }
+    }
+
+    /// Sends a ready frame to every browser of a person that follows another workspace.
+    pub fn send_to_user(&self, user: UserId, frame: &Bytes, but_not_in: WorkspaceId) {
+        self.each(|socket| {
+            let theirs = socket.holder.lock().is_some_and(|holder| holder.user == user);
+            if theirs && socket.follows.is_some_and(|workspace| workspace != but_not_in) {
+                socket.peer.send(frame.clone());
+            }
+        });
+    }
+
+    /// Whether a person has so many browsers here already.
+    pub fn has_as_many(&self, user: UserId, most: usize) -> bool {
+        self.browsers.lock().get(&user).is_some_and(|count| *count >= most)
+    }
+
+    /// Counts the calls that close sockets for what they rest on. Who decides about a socket before
+    /// it can be found here compares: if the count has changed meanwhile, the decision may be stale.
+    pub fn revocations(&self) -> u64 {
+        self.revocations.load(Ordering::SeqCst)
+    }
+
+    /// Closes every socket that rests on a token.
+    pub fn close_token(&self, token: Uuid, close: &Close) {
+        self.close_where(|holder| holder.token == token, close);
+    }
+
+    /// Closes every socket that rests on a session.
+    pub fn close_session(&self, session: Uuid, close: &Close) {
+        self.close_where(|holder| holder.session == session, close);
+    }
+
+    fn close_where(&self, rests: impl Fn(&Holder) -> bool, close: &Close) {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        self.each(|socket| {
+            if socket.holder.lock().as_ref().is_some_and(&rests) {
+                socket.peer.close(close.clone());
+            }
+        });
+    }
+
+    /// Takes runtimes away from the sockets that drive them; one that is left without any is closed.
+    pub fn take_runtimes(&self, runtimes: &[RuntimeId], close: &Close) {
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        let mut index = self.runtimes.lock();
+        let sockets: Vec<_> = runtimes.iter().flat_map(|id| index.remove(id).unwrap_or_default()).collect();
+        drop(index);
+        for socket in sockets {
+            let mut drives = socket.drives.lock();
+            drives.retain(|id| !runtimes.contains(id));
+            if drives.is_empty() {
+                socket.peer.close(close.clone());
+            }
+        }
+    }
+
+    /// Takes one runtime away from one socket.
+    pub fn release(&self, mailbox: &Mailbox, runtime: RuntimeId) {
+        mailbox.0.drives.lock().remove(&runtime);
+        self.forget(mailbox.0.id, [runtime]);
+    }
+
+    fn forget(&self, socket: u64, runtimes: impl IntoIterator<Item = RuntimeId>) {
+        let mut index = self.runtimes.lock();
+        for runtime in runtimes {
+            if let Some(sockets) = index.get_mut(&runtime) {
+                sockets.retain(|other| other.id != socket);
+                if sockets.is_empty() {
+                    index.remove(&runtime);
+                }
+            }
+        }
+    }
+
+    fn each(&self, visit: impl Fn(&Socket)) {
+        let sockets: Vec<_> = self.sockets.lock().values().cloned().collect();
+        sockets.iter().for_each(|socket| visit(socket));
     }
 }
 
 impl Entry {
     /// The socket's mailbox.
-    pub fn peer(&self) -> &Arc<Peer> {
-        &self.peer
+    pub fn peer(&self) -> &Peer {
+        &self.socket.peer
+    }
+
+    /// A way to answer this socket from elsewhere.
+    pub fn mailbox(&self) -> Mailbox {
+        Mailbox(self.socket.clone())
+    }
+
+    /// Notes whose browser this is. False, and nothing is noted, if they have `most` already.
+    pub fn hold(&mut self, holder: Holder, most: usize) -> bool {
+        if self.counted.is_none() {
+            let mut browsers = self.registry.browsers.lock();
+            let count = browsers.entry(holder.user).or_default();
+            if *count >= most {
+                return false;
+            }
+            *count += 1;
+            self.counted = Some(holder.user);
+        }
+        *self.socket.holder.lock() = Some(holder);
+        true
+    }
+
+    /// Whether the socket drives a runtime.
+    pub fn drives(&self, runtime: RuntimeId) -> bool {
+        self.socket.drives.lock().contains(&runtime)
+    }
+}
+
+/// A way to answer a socket; it may be gone by then.
+#[derive(Clone)]
+pub struct Mailbox(Arc<Socket>);
+
+impl Mailbox {
+    /// The mailbox itself.
+    pub fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    /// See [`Peer::send`].
+    pub fn send(&self, frame: Bytes) -> bool {
+        self.0.peer.send(frame)
+    }
+
+    /// See [`Peer::close`].
+    pub fn close(&self, close: Close) {
+        self.0.peer.close(close);
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.registry.peers.lock().remove(&self.id);
-        let mut index = self.registry.runtimes.lock();
-        for runtime in &self.runtimes {
-            if let Some(sockets) = index.get_mut(runtime) {
-                sockets.retain(|(id, _)| *id != self.id);
-                if sockets.is_empty() {
-                    index.remove(runtime);
+        self.registry.sockets.lock().remove(&self.socket.id);
+        if let Some(user) = self.counted {
+            let mut browsers = self.registry.browsers.lock();
+            if let Some(count) = browsers.get_mut(&user) {
+                *count -= 1;
+                if *count == 0 {
+                    browsers.remove(&user);
                 }
             }
         }
+        let drives = std::mem::take(&mut *self.socket.drives.lock());
+        self.registry.forget(self.socket.id, drives);
     }
 }

@@ -5,7 +5,7 @@
 //! lock, so no event falls between them. Only the workspace's lane appends.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -13,6 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+
+use crate::ids::UserId;
 
 /// Frames kept at most.
 const RING_FRAMES: usize = 1024;
@@ -33,6 +35,17 @@ pub struct Frame {
     pub seq: u64,
     /// The WebSocket frame.
     pub wire: Bytes,
+    /// Whom it is the last one for.
+    pub ends: Option<Ends>,
+}
+
+/// For whom a sequence ends with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Somebody is no longer a member.
+    Member(UserId),
+    /// The workspace is gone.
+    Everybody,
 }
 
 /// What a connection got.
@@ -46,6 +59,8 @@ pub enum Copied {
     Behind,
     /// The sequence cannot be continued: [`Room::lose`] was called.
     Lost,
+    /// The sequence is over for this connection: nothing beyond its position is for it.
+    Over(Ends),
 }
 
 /// What the caller of [`Room::append`] has to do about the sleepers.
@@ -77,6 +92,10 @@ struct Inner {
     /// Something was appended since that began.
     again: bool,
     lost: bool,
+    /// After which event the sequence is over for somebody. Kept for those whose admission was
+    /// decided before the event and who follow after it.
+    removed: HashMap<UserId, u64>,
+    gone: Option<u64>,
 }
 
 impl Room {
@@ -93,14 +112,11 @@ impl Room {
                 waking: false,
                 again: false,
                 lost: false,
+                removed: HashMap::new(),
+                gone: None,
             }),
             pace,
         }
-    }
-
-    /// The number of the newest frame.
-    pub fn head(&self) -> u64 {
-        self.inner.lock().head
     }
 
     /// Appends consecutive frames and wakes the sleepers, at once if they have been left alone for
@@ -111,6 +127,11 @@ impl Room {
             debug_assert_eq!(frame.seq, inner.head + 1, "a hole in the ring");
             inner.head = frame.seq;
             inner.bytes += frame.wire.len();
+            match frame.ends {
+                Some(Ends::Member(user)) => drop(inner.removed.insert(user, frame.seq)),
+                Some(Ends::Everybody) => inner.gone = Some(frame.seq),
+                None => {}
+            }
             inner.frames.push_back(frame);
         }
         while inner.frames.len() > RING_FRAMES || (inner.bytes > RING_BYTES && inner.frames.len() > 1) {
@@ -164,15 +185,16 @@ impl Room {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Adds a connection that has everything up to `position`.
-    pub fn follow(self: &Arc<Self>, position: u64) -> Follower {
+    /// Adds a connection that has everything up to `position`. Whether it may follow was decided on
+    /// what held at `admitted`: a removal after that ends it.
+    pub fn follow(self: &Arc<Self>, position: u64, user: UserId, admitted: u64) -> Follower {
         let mut inner = self.inner.lock();
         let slot = inner.free.pop().unwrap_or_else(|| {
             inner.sleepers.push(None);
             inner.sleepers.len() - 1
         });
         drop(inner);
-        Follower { room: self.clone(), slot, position }
+        Follower { room: self.clone(), slot, position, user, admitted }
     }
 }
 
@@ -196,6 +218,13 @@ impl Inner {
         self.last_wake.map_or(Duration::ZERO, |at| pace.saturating_sub(now.saturating_duration_since(at)))
     }
 
+    /// The last event for somebody admitted at a position, if there is one.
+    fn end(&self, user: UserId, admitted: u64) -> Option<(u64, Ends)> {
+        let removed = self.removed.get(&user).map(|seq| (*seq, Ends::Member(user)));
+        let gone = self.gone.map(|seq| (seq, Ends::Everybody));
+        [removed, gone].into_iter().flatten().filter(|(seq, _)| *seq > admitted).min_by_key(|(seq, _)| *seq)
+    }
+
     /// Everything up to here is no longer in the ring.
     fn floor(&self) -> u64 {
         self.head - self.frames.len() as u64
@@ -207,6 +236,8 @@ pub struct Follower {
     room: Arc<Room>,
     slot: usize,
     position: u64,
+    user: UserId,
+    admitted: u64,
 }
 
 impl Follower {
@@ -220,9 +251,10 @@ impl Follower {
         self.position = position;
     }
 
-    /// The room.
-    pub fn room(&self) -> &Arc<Room> {
-        &self.room
+    /// How far it may be given events now: to the newest one, or to the last that is for it.
+    pub fn limit(&self) -> u64 {
+        let inner = self.room.inner.lock();
+        inner.end(self.user, self.admitted).map_or(inner.head, |(seq, _)| seq.min(inner.head))
     }
 
     /// Appends the frames beyond the position to `out`, at most `max_frames` and, after the first,
@@ -232,6 +264,12 @@ impl Follower {
         if inner.lost {
             return Copied::Lost;
         }
+        let end = inner.end(self.user, self.admitted);
+        if let Some((seq, ends)) = end
+            && self.position >= seq
+        {
+            return Copied::Over(ends);
+        }
         if self.position >= inner.head {
             return Copied::Nothing;
         }
@@ -240,7 +278,8 @@ impl Follower {
         };
         let start = out.len();
         for frame in inner.frames.range(index as usize..).take(max_frames) {
-            if out.len() > start && out.len() - start + frame.wire.len() > max_bytes {
+            let full = out.len() > start && out.len() - start + frame.wire.len() > max_bytes;
+            if full || end.is_some_and(|(seq, _)| frame.seq > seq) {
                 break;
             }
             out.extend_from_slice(&frame.wire);
@@ -290,7 +329,7 @@ mod tests {
     }
 
     fn frames(range: std::ops::RangeInclusive<u64>) -> Vec<Frame> {
-        range.map(|seq| Frame { seq, wire: Bytes::copy_from_slice(&seq.to_be_bytes()) }).collect()
+        range.map(|seq| Frame { seq, wire: Bytes::copy_from_slice(&seq.to_be_bytes()), ends: None }).collect()
     }
 
     fn read(follower: &mut Follower, max: usize) -> (Copied, Vec<u64>) {
@@ -302,7 +341,7 @@ mod tests {
     #[test]
     fn a_follower_reads_what_lies_beyond_it_in_order_and_once() {
         let room = Arc::new(Room::new(10, Duration::ZERO));
-        let mut follower = room.follow(10);
+        let mut follower = room.follow(10, UserId::fresh(), 10);
         assert_eq!(read(&mut follower, 64).0, Copied::Nothing);
         room.append(frames(11..=15), Instant::now());
         assert_eq!(read(&mut follower, 3), (Copied::UpTo(13), vec![11, 12, 13]));
@@ -313,7 +352,7 @@ mod tests {
     #[test]
     fn a_follower_older_than_the_ring_is_behind_and_recovers_from_the_log() {
         let room = Arc::new(Room::new(0, Duration::ZERO));
-        let mut follower = room.follow(0);
+        let mut follower = room.follow(0, UserId::fresh(), 0);
         let last = RING_FRAMES as u64 + 5;
         room.append(frames(1..=last), Instant::now());
         assert_eq!(read(&mut follower, 1).0, Copied::Behind);
@@ -324,7 +363,7 @@ mod tests {
     #[test]
     fn the_first_event_wakes_at_once_and_a_second_one_a_pace_later() {
         let room = Arc::new(Room::new(0, Duration::from_millis(2)));
-        let mut follower = room.follow(0);
+        let mut follower = room.follow(0, UserId::fresh(), 0);
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         let start = Instant::now();
@@ -346,7 +385,7 @@ mod tests {
     #[test]
     fn many_sleepers_are_woken_in_waves_and_what_comes_meanwhile_begins_another_round() {
         let room = Arc::new(Room::new(0, Duration::from_millis(2)));
-        let followers: Vec<_> = (0..2 * WAVE + 1).map(|_| room.follow(0)).collect();
+        let followers: Vec<_> = (0..2 * WAVE + 1).map(|_| room.follow(0, UserId::fresh(), 0)).collect();
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         for follower in &followers {
@@ -368,9 +407,37 @@ mod tests {
     }
 
     #[test]
+    fn the_sequence_ends_for_the_removed_with_their_removal_and_for_nobody_else() {
+        let room = Arc::new(Room::new(0, Duration::ZERO));
+        let (removed, other) = (UserId::fresh(), UserId::fresh());
+        let mut before = room.follow(0, removed, 0);
+        let mut stays = room.follow(0, other, 0);
+        let mut batch = frames(1..=5);
+        batch[2].ends = Some(Ends::Member(removed));
+        room.append(batch, Instant::now());
+        assert_eq!(read(&mut before, 64), (Copied::UpTo(3), vec![1, 2, 3]), "the removal is the last");
+        assert_eq!(before.limit(), 3);
+        assert_eq!(read(&mut before, 64).0, Copied::Over(Ends::Member(removed)));
+        assert_eq!(read(&mut stays, 64).0, Copied::UpTo(5));
+        // Admitted on what held before the removal, following after it.
+        let mut late = room.follow(2, removed, 2);
+        assert_eq!(read(&mut late, 64), (Copied::UpTo(3), vec![3]));
+        assert_eq!(read(&mut late, 64).0, Copied::Over(Ends::Member(removed)));
+        // Added again, and replayed from before the removal.
+        let mut again = room.follow(1, removed, 4);
+        assert_eq!(read(&mut again, 64).0, Copied::UpTo(5));
+
+        let mut last = frames(6..=7);
+        last[0].ends = Some(Ends::Everybody);
+        room.append(last, Instant::now());
+        assert_eq!(read(&mut stays, 64), (Copied::UpTo(6), vec![6]));
+        assert_eq!(read(&mut stays, 64).0, Copied::Over(Ends::Everybody));
+    }
+
+    #[test]
     fn a_follower_that_leaves_keeps_no_waker() {
         let room = Arc::new(Room::new(0, Duration::ZERO));
-        let follower = room.follow(0);
+        let follower = room.follow(0, UserId::fresh(), 0);
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         assert!(follower.poll_beyond(&mut Context::from_waker(&waker)).is_pending());

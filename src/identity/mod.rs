@@ -1,24 +1,99 @@
 //! Who somebody is and what they may do: people, their tokens, workspaces, members and roles.
 
 pub mod bootstrap;
+mod credentials;
+pub mod daemon_tokens;
+pub mod jwt;
+mod last_used;
 pub mod members;
+pub mod secrets;
+pub mod sessions;
+mod settings;
+pub mod task_tokens;
 pub mod tokens;
 pub mod users;
 pub mod workspaces;
 
-use crate::ids::{TokenId, UserId};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::{
+    hub::Holder,
+    ids::{AgentId, DaemonTokenId, SessionId, TaskId, TaskTokenId, TokenId, UserId, WorkspaceId},
+    protocol::event::Actor,
+};
+
+pub use credentials::{Credential, Credentials};
+pub use last_used::LastUsed;
+pub use settings::{KEYS, Settings};
 
 /// A caller whose credential was accepted. Travels in the request's extensions; nothing a client
 /// can put into a header ends up here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// Somebody with a personal access token.
+    /// A person.
     Person {
         /// Who.
         user: UserId,
-        /// By which token.
+        /// By what.
+        proof: Proof,
+    },
+    /// A machine that holds a daemon token.
+    Daemon(Arc<DaemonBinding>),
+    /// An agent that holds its task's token.
+    Agent(Arc<TaskBinding>),
+}
+
+/// What a person showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Their own token.
+    Token(TokenId),
+    /// A session, and the token that it was opened with.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// Its token.
         token: TokenId,
     },
+}
+
+impl Proof {
+    /// The token at the bottom of it.
+    pub fn token(self) -> TokenId {
+        match self {
+            Self::Token(token) | Self::Session { token, .. } => token,
+        }
+    }
+}
+
+/// What a daemon token is good for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DaemonBinding {
+    /// The token.
+    pub token: DaemonTokenId,
+    /// The only workspace.
+    pub workspace: WorkspaceId,
+    /// The only daemon id.
+    pub daemon_id: String,
+    /// Who made it, and owns what it registers.
+    pub creator: UserId,
+}
+
+/// What a task token is good for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TaskBinding {
+    /// The token.
+    pub token: TaskTokenId,
+    /// The only workspace.
+    pub workspace: WorkspaceId,
+    /// Who acts.
+    pub agent: AgentId,
+    /// In which task.
+    pub task: TaskId,
+    /// The owner of the runtime that runs it.
+    pub user: UserId,
 }
 
 impl Identity {
@@ -26,7 +101,70 @@ impl Identity {
     pub fn user(&self) -> UserId {
         match self {
             Self::Person { user, .. } => *user,
+            Self::Daemon(binding) => binding.creator,
+            Self::Agent(binding) => binding.user,
         }
+    }
+
+    /// The only workspace that the credential is good for, if there is only one.
+    pub fn confined_to(&self) -> Option<WorkspaceId> {
+        match self {
+            Self::Person { .. } => None,
+            Self::Daemon(binding) => Some(binding.workspace),
+            Self::Agent(binding) => Some(binding.workspace),
+        }
+    }
+
+    /// In whose name changes are made.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::Person { user, .. } => Actor::Member(*user),
+            Self::Daemon(_) => Actor::System,
+            Self::Agent(binding) => Actor::Agent(binding.agent),
+        }
+    }
+
+    /// Whose sockets it opens, and the rows that they rest on: when one of those ends, so do they.
+    pub fn holder(&self) -> Holder {
+        let (token, session) = match self {
+            Self::Person { proof: Proof::Token(token), .. } => (token.0, Uuid::nil()),
+            Self::Person { proof: Proof::Session { session, token }, .. } => (token.0, session.0),
+            Self::Daemon(binding) => (binding.token.0, Uuid::nil()),
+            Self::Agent(binding) => (binding.token.0, Uuid::nil()),
+        };
+        Holder { user: self.user(), token, session }
+    }
+}
+
+/// Who drives runtimes: a person's daemon, or one that its token confines to a workspace and a
+/// daemon id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Driver {
+    /// Who owns the runtimes.
+    pub user: UserId,
+    /// The daemon token's confines.
+    pub binding: Option<Arc<DaemonBinding>>,
+}
+
+impl Driver {
+    /// Whether it may have to do with a workspace at all.
+    pub fn reaches(&self, workspace: WorkspaceId) -> bool {
+        self.binding.as_ref().is_none_or(|binding| binding.workspace == workspace)
+    }
+
+    /// Whether it may speak for a daemon of that workspace.
+    pub fn is(&self, workspace: WorkspaceId, daemon_id: &str) -> bool {
+        self.reaches(workspace) && self.binding.as_ref().is_none_or(|binding| binding.daemon_id == daemon_id)
+    }
+}
+
+impl From<&Identity> for Driver {
+    fn from(identity: &Identity) -> Self {
+        let binding = match identity {
+            Identity::Daemon(binding) => Some(binding.clone()),
+            _ => None,
+        };
+        Self { user: identity.user(), binding }
     }
 }
 

@@ -87,6 +87,21 @@ pub async fn create(tx: &mut Tx, email: &str, name: &str) -> Result<UserId> {
     id.ok_or_else(|| Error::conflict("email_taken", "a user with this email already exists"))
 }
 
+/// Makes a person of an address alone, named after its first part.
+pub async fn invite(tx: &mut Tx, email: &str) -> Result<UserId> {
+    let name = email.trim().split('@').next().unwrap_or_default().to_owned();
+    if name.is_empty() {
+        return Err(Error::invalid("invalid_email", "invalid email"));
+    }
+    match create(tx, email, &name).await {
+        // Somebody else invited them in between.
+        Err(Error::Refused(refusal)) if refusal.code == "email_taken" => {
+            find(tx, email).await?.ok_or_else(|| Error::internal("an address is taken by nobody"))
+        }
+        created => created,
+    }
+}
+
 /// Applies a person's own changes.
 pub async fn patch(tx: &mut Tx, user: UserId, change: &PatchMe) -> Result<User> {
     let name = change.name.as_deref().map(str::trim);

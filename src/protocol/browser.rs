@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lenient;
+use crate::time::Timestamp;
 
 /// A position to continue from, in a query or in the auth frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,12 +58,40 @@ pub struct Welcome {
     pub server_time: String,
 }
 
+/// Something to follow.
+#[derive(Debug, Default, Serialize)]
+pub struct Scope {
+    /// workspace, user, task, chat or fleet.
+    pub scope: String,
+    /// Which.
+    pub id: String,
+}
+
 /// A frame to a browser that is no event.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", content = "payload", rename_all = "snake_case")]
 pub enum Outbound {
     /// Authenticated by a token.
     AuthAck(Welcome),
+    /// Authenticated by the session's cookie.
+    Hello(Welcome),
+    /// The credential ends soon: send `auth` with another token of the same person.
+    Refresh {
+        /// When.
+        expires_at: Option<Timestamp>,
+    },
+    /// The scope is followed.
+    SubscribeAck(Scope),
+    /// The scope is no longer followed.
+    UnsubscribeAck(Scope),
+    /// The scope is not followed.
+    SubscribeError {
+        /// Which.
+        #[serde(flatten)]
+        scope: Scope,
+        /// `forbidden`, `lookup_failed`, `unknown_scope` or `invalid payload`.
+        error: String,
+    },
     /// `n` is the last sequence number written to this socket.
     Heartbeat {
         /// That number.

@@ -12,9 +12,15 @@ pub const DRAINING: u16 = 4001;
 pub const SLOW_CONSUMER: u16 = 4002;
 /// Nothing was heard from the peer for too long.
 pub const SILENT: u16 = 4003;
+/// The person has as many sockets as one may have.
+pub const TOO_MANY: u16 = 4004;
 /// The position cannot be continued from; refetch.
 pub const POSITION_LOST: u16 = 4005;
 /// No valid credential in time.
 pub const UNAUTHENTICATED: u16 = 4501;
+/// The membership or the token that the socket rested on is gone.
+pub const REVOKED: u16 = 4502;
+/// The workspace is gone.
+pub const WORKSPACE_GONE: u16 = 4503;
 /// Frames that make no sense.
 pub const VIOLATION: u16 = 4504;

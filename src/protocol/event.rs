@@ -6,13 +6,15 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use crate::ids::{EventId, UserId, WorkspaceId};
+use crate::ids::{AgentId, EventId, UserId, WorkspaceId};
 
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
     /// A person.
     Member(UserId),
+    /// An agent, by its task's token.
+    Agent(AgentId),
     /// The hub itself, or a daemon.
     System,
 }
@@ -22,6 +24,7 @@ impl Actor {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Member(_) => "member",
+            Self::Agent(_) => "agent",
             Self::System => "system",
         }
     }
@@ -30,6 +33,7 @@ impl Actor {
     pub fn id(&self) -> Option<Uuid> {
         match self {
             Self::Member(user) => Some(user.0),
+            Self::Agent(agent) => Some(agent.0),
             Self::System => None,
         }
     }
@@ -70,6 +74,15 @@ impl Event {
 
     /// The frame's JSON with its place in the sequence.
     pub fn frame(&self, seq: u64) -> String {
+        self.json(Some(seq))
+    }
+
+    /// The frame's JSON for one person's sockets: no part of any sequence.
+    pub fn hint(&self) -> String {
+        self.json(None)
+    }
+
+    fn json(&self, seq: Option<u64>) -> String {
         #[derive(Serialize)]
         struct Frame<'a> {
             r#type: &'a str,
@@ -77,7 +90,8 @@ impl Event {
             actor_id: ActorId,
             actor_type: &'a str,
             event_id: EventId,
-            seq: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            seq: Option<u64>,
             workspace_id: WorkspaceId,
         }
         serde_json::to_string(&Frame {

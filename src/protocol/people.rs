@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{lenient, runtime::Repo};
 use crate::{
-    ids::{MemberId, TokenId, UserId, WorkspaceId},
+    ids::{DaemonTokenId, MemberId, TokenId, UserId, WorkspaceId},
     time::Timestamp,
 };
 
@@ -62,6 +62,57 @@ pub struct NewToken {
     #[serde(flatten)]
     pub about: Token,
     pub token: String,
+}
+
+/// `POST /auth/session`: a token comes in, cookies go out.
+#[derive(Default, Deserialize)]
+pub struct SignIn {
+    /// A person's token.
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub token: String,
+}
+
+/// A daemon token, without its secret.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct DaemonToken {
+    pub id: DaemonTokenId,
+    pub workspace_id: WorkspaceId,
+    pub daemon_id: String,
+    pub created_by: UserId,
+    pub token_prefix: String,
+    pub expires_at: Option<Timestamp>,
+    pub last_used_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+}
+
+/// A daemon token just made; the only time its secret is told.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct NewDaemonToken {
+    #[serde(flatten)]
+    pub about: DaemonToken,
+    pub token: String,
+}
+
+/// `POST /api/workspaces/{id}/daemon-tokens`.
+#[derive(Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct CreateDaemonToken {
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub daemon_id: String,
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub expires_in_days: i64,
+}
+
+/// `POST …/members` and, without the address, `PATCH …/members/{id}`.
+#[derive(Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct Membership {
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub email: String,
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub role: String,
 }
 
 /// `POST /api/tokens`.

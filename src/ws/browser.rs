@@ -1,13 +1,13 @@
 //! `/ws`: a browser follows its workspace.
 //!
-//! The socket authenticates with its first frame, is told its position, and from there on is a
-//! cursor over the workspace's sequence: what it missed, what it lags behind and what is new reach
-//! it by the same code.
+//! The socket authenticates, by the session's cookie or with its first frame, is told its position,
+//! and from there on is a cursor over the workspace's sequence: what it missed, what it lags behind
+//! and what is new reach it by the same code.
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{body::Body, http::Request, response::Response};
@@ -15,25 +15,31 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Connection, Ended, Limits, NoFrames, Signal, Sockets, Source, Supply, Transport,
+    admission::{Admission, Admitted, goodbye},
+    door::Place,
+    scopes,
     upgrade::{self, Session},
 };
 use crate::{
     error::{Error, Result},
-    events::{self, Judged, Lane, Page},
-    hub::{Close, Copied, Follower, Peer},
-    identity::{members, tokens},
+    events::{Lane, Page},
+    hub::{Close, Copied, Ends, Entry, Follower, Peer},
     ids::{UserId, WorkspaceId},
     protocol::{
-        browser::{Auth, Inbound, Outbound, Position, Welcome},
+        browser::{Auth, Inbound, Outbound, Position},
         close, lenient,
     },
+    time::Timestamp,
 };
 
 /// Frames and bytes that go into one write at most.
 const WRITE_FRAMES: usize = 64;
 const WRITE_BYTES: usize = 256 << 10;
+/// How long before its credential ends a client is asked for another; half of what is left if that
+/// is less.
+const REFRESH: Duration = Duration::from_secs(60);
 
-/// A query's part of the opening.
+/// The upgrade request's part of the opening.
 pub struct Opening {
     /// Which workspace.
     pub workspace: WorkspaceId,
@@ -41,6 +47,10 @@ pub struct Opening {
     pub position: Position,
     /// Platform, version and system, as the client says; for the log.
     pub client: String,
+    /// The session's cookie, if there was one; everybody else sends an auth frame.
+    pub cookie: Option<String>,
+    /// The place among those who have not said who they are.
+    pub place: Option<Place>,
 }
 
 /// Answers the upgrade request.
@@ -64,18 +74,15 @@ impl Session for Browser {
     fn run<T: Transport>(mut self, mut connection: Box<Connection<T>>) -> impl Future<Output = ()> + Send {
         async move {
             let opened = Instant::now();
-            let entry = self.sockets.registry.enter(Vec::new());
+            let workspace = self.opening.workspace;
+            let mut entry = self.sockets.registry.enter(workspace);
             // A drain that began before the entry was made has not seen it.
             if self.sockets.draining.is_cancelled() {
                 entry.peer().close(Close::new(close::DRAINING, "retry_after_ms=1000"));
             }
-            let workspace = self.opening.workspace;
             // Boxed: what a socket needs while it opens or ends is not kept while it lives.
-            let end = match Box::pin(self.authenticate(&mut connection, entry.peer())).await {
-                Ok(mut live) => {
-                    self.opening.client = String::new();
-                    follow(&self.sockets, &mut connection, entry.peer(), &mut live).await
-                }
+            let end = match Box::pin(self.authenticate(&mut connection, &mut entry)).await {
+                Ok(mut live) => follow(&self.sockets, &mut connection, &mut entry, &mut live).await,
                 Err(end) => end,
             };
             tracing::debug!(%workspace, ?end, seconds = opened.elapsed().as_secs(), "browser disconnected");
@@ -90,25 +97,43 @@ impl Session for Browser {
 }
 
 impl Browser {
-    async fn authenticate<T: Transport>(&self, connection: &mut Connection<T>, mail: &Peer) -> Result<Live, Ended> {
-        let first = tokio::time::timeout(self.sockets.settings.auth_within, first_frame(connection, mail)).await;
-        let text = match first {
-            Ok(Ok(text)) => text,
-            Ok(Err(end)) => return Err(end),
-            Err(_) => return Err(refuse(connection, "authentication timed out")),
+    async fn authenticate<T: Transport>(
+        &mut self,
+        connection: &mut Connection<T>,
+        entry: &mut Entry,
+    ) -> Result<Live, Ended> {
+        let cookie = self.opening.cookie.take();
+        let has_cookie = cookie.is_some();
+        let (secret, position) = match cookie {
+            Some(session) => (session, Position::default()),
+            None => {
+                let within = self.sockets.settings.auth_within;
+                let first = tokio::time::timeout(within, first_frame(connection, entry.peer())).await;
+                let text = first.unwrap_or_else(|_| Err(refuse(connection, "authentication timed out")))?;
+                let auth = read_auth(&text).map_err(|why| refuse(connection, why))?;
+                (auth.token, auth.position)
+            }
         };
-        let auth = match read_auth(&text) {
-            Ok(auth) => auth,
-            Err(text) => return Err(refuse(connection, text)),
-        };
-        let position = if auth.position == Position::default() { &self.opening.position } else { &auth.position };
-        match connection.drive(mail, self.admit(&auth.token, position)).await {
-            Ok(Ok((live, welcome))) => {
-                tracing::debug!(workspace = %self.opening.workspace, user = %live.user, client = %self.opening.client, seq = welcome.seq, recovered = ?welcome.recovered, "browser connected");
-                connection.send(&Outbound::AuthAck(welcome).json());
+        let position = if position == Position::default() { self.opening.position.clone() } else { position };
+        let admission = Admission { sockets: &self.sockets, workspace: self.opening.workspace };
+        // What the connection is driven by may not touch its entry, so the entry lends its mailbox.
+        let mailbox = entry.mailbox();
+        let admitted = connection.drive(mailbox.peer(), admission.admit(entry, &secret, &position)).await;
+        match admitted {
+            Ok(Ok(Admitted { user, expires_at, lane, follower, welcome })) => {
+                let client = std::mem::take(&mut self.opening.client);
+                tracing::debug!(workspace = %self.opening.workspace, %user, client, seq = welcome.seq, recovered = ?welcome.recovered, "browser connected");
+                self.opening.place = None;
+                let welcome = if has_cookie { Outbound::Hello(welcome) } else { Outbound::AuthAck(welcome) };
+                connection.send(&welcome.json());
+                let mut live = Live { user, lane, follower, page: None, expires_at, asked: false, fleet: false };
+                live.set_alarm(&self.sockets, connection);
                 Ok(live)
             }
-            Ok(Err(Error::Refused(refusal))) => Err(refuse(connection, &refusal.text)),
+            Ok(Err(Error::Refused(refusal))) => {
+                connection.send(&Outbound::auth_error(&*refusal.text).json());
+                Err(Ended::ByUs(goodbye(&refusal)))
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "admitting a browser");
                 Err(Ended::ByUs(Close::new(close::DRAINING, "retry_after_ms=2000")))
@@ -118,36 +143,6 @@ impl Browser {
             Err(_) => Err(refuse(connection, "authentication failed")),
         }
     }
-
-    /// Resolves the token, takes a position, and only then asks whether the person may be here: a
-    /// removal that the position does not cover is seen by the question, one that it does not
-    /// precede reaches the socket as an event.
-    async fn admit(&self, token: &str, position: &Position) -> Result<(Live, Welcome)> {
-        let Sockets { db, lanes, .. } = &self.sockets;
-        let workspace = self.opening.workspace;
-        let identity = tokens::resolve(db, token)
-            .await?
-            .ok_or_else(|| Error::unauthenticated("invalid_token", "invalid token"))?;
-        let user = identity.user();
-        let (lane, room) = lanes.follow(db, workspace).await?;
-        let position = position.clone();
-        let judged: Judged = db
-            .read(async move |db| {
-                let judged = events::judge(db, workspace, &position).await?;
-                members::require(db, workspace, user).await?;
-                Ok(judged)
-            })
-            .await?;
-        let welcome = Welcome {
-            epoch: judged.epoch,
-            seq: judged.seq,
-            recovered: judged.recovered,
-            ping_interval_ms: self.sockets.settings.browser_ping.as_millis() as u64,
-            node: self.sockets.node.to_string(),
-            server_time: db.clock().now().to_string(),
-        };
-        Ok((Live { user, lane, follower: room.follow(judged.from), page: None }, welcome))
-    }
 }
 
 async fn first_frame<T: Transport>(connection: &mut Connection<T>, mail: &Peer) -> Result<String, Ended> {
@@ -156,7 +151,7 @@ async fn first_frame<T: Transport>(connection: &mut Connection<T>, mail: &Peer) 
             Signal::Text(text) => return Ok(text),
             Signal::Close(close) => return Err(Ended::ByUs(close)),
             Signal::Ended(end) => return Err(end),
-            Signal::Tick | Signal::Behind | Signal::Lost => {}
+            Signal::Tick | Signal::Alarm | Signal::Behind | Signal::Lost => {}
         }
     }
 }
@@ -181,15 +176,46 @@ struct Live {
     follower: Follower,
     /// A stretch of the log that is being written, while the socket is behind the ring.
     page: Option<(OwnedSemaphorePermit, Arc<Page>)>,
+    /// When the credential ends.
+    expires_at: Option<Timestamp>,
+    /// Another one was asked for.
+    asked: bool,
+    /// Follows the fleet's beats.
+    fleet: bool,
+}
+
+impl Live {
+    /// Sets the alarm for the next thing to do about the credential: ask for another, or end.
+    fn set_alarm<T: Transport>(&mut self, sockets: &Sockets, connection: &mut Connection<T>) {
+        let left = self.expires_at.map(|end| end.since(sockets.db.clock().now()));
+        connection.wake_at(left.map(|left| {
+            let early = if self.asked { Duration::ZERO } else { REFRESH.min(left / 2) };
+            tokio::time::Instant::now() + (left - early)
+        }));
+    }
+
+    /// What is due when the alarm rings.
+    fn alarm<T: Transport>(&mut self, sockets: &Sockets, connection: &mut Connection<T>) -> Result<(), Ended> {
+        let over = self.expires_at.is_some_and(|end| end <= sockets.db.clock().now());
+        if over {
+            return Err(Ended::ByUs(Close::new(close::UNAUTHENTICATED, "the token has ended")));
+        }
+        if !self.asked {
+            self.asked = true;
+            connection.send(&Outbound::Refresh { expires_at: self.expires_at }.json());
+        }
+        self.set_alarm(sockets, connection);
+        Ok(())
+    }
 }
 
 impl Source for Live {
     fn poll_frames(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Supply> {
         if let Some((_, page)) = &self.page {
             // A page never runs ahead of its lane.
-            let head = self.follower.room().head();
+            let limit = self.follower.limit();
             let position = self.follower.position();
-            let reached = page.copy(position, head, WRITE_FRAMES, WRITE_BYTES, out);
+            let reached = page.copy(position, limit, WRITE_FRAMES, WRITE_BYTES, out);
             if reached > position {
                 self.follower.advance(reached);
                 return Poll::Ready(Supply::Frames);
@@ -201,6 +227,8 @@ impl Source for Live {
                 Copied::UpTo(_) => return Poll::Ready(Supply::Frames),
                 Copied::Behind => return Poll::Ready(Supply::Behind),
                 Copied::Lost => return Poll::Ready(Supply::Lost),
+                Copied::Over(Ends::Member(_)) => return Poll::Ready(Supply::Over(close::REVOKED)),
+                Copied::Over(Ends::Everybody) => return Poll::Ready(Supply::Over(close::WORKSPACE_GONE)),
                 Copied::Nothing => {}
             }
             if self.follower.poll_beyond(cx).is_pending() {
@@ -213,21 +241,24 @@ impl Source for Live {
 async fn follow<T: Transport>(
     sockets: &Sockets,
     connection: &mut Connection<T>,
-    mail: &Peer,
+    entry: &mut Entry,
     live: &mut Live,
 ) -> Ended {
     loop {
-        match connection.next(mail, live).await {
-            Signal::Text(text) => answer(connection, &text),
-            Signal::Tick => connection.send(&Outbound::Heartbeat { seq: live.follower.position() }.json()),
-            Signal::Behind => {
-                if let Err(end) = Box::pin(catch_up(sockets, connection, mail, live)).await {
-                    return end;
-                }
+        let outcome = match connection.next(entry.peer(), live).await {
+            Signal::Text(text) => Box::pin(answer(sockets, connection, entry, live, &text)).await,
+            Signal::Tick => {
+                connection.send(&Outbound::Heartbeat { seq: live.follower.position() }.json());
+                Ok(())
             }
-            Signal::Lost => return position_lost(),
-            Signal::Close(close) => return Ended::ByUs(close),
-            Signal::Ended(end) => return end,
+            Signal::Alarm => live.alarm(sockets, connection),
+            Signal::Behind => Box::pin(catch_up(sockets, connection, entry.peer(), live)).await,
+            Signal::Lost => Err(position_lost()),
+            Signal::Close(close) => Err(Ended::ByUs(close)),
+            Signal::Ended(end) => Err(end),
+        };
+        if let Err(end) = outcome {
+            return end;
         }
     }
 }
@@ -262,16 +293,68 @@ fn position_lost() -> Ended {
 }
 
 /// Answers a frame of an open socket. Unknown types are ignored: newer clients may send them.
-fn answer<T: Transport>(connection: &mut Connection<T>, text: &str) {
-    match lenient::decode::<Inbound>(text.as_bytes()) {
-        Ok(frame) if frame.r#type == "ping" => connection.send(&Outbound::Pong {}.json()),
-        Ok(_) => {}
+async fn answer<T: Transport>(
+    sockets: &Sockets,
+    connection: &mut Connection<T>,
+    entry: &mut Entry,
+    live: &mut Live,
+    text: &str,
+) -> Result<(), Ended> {
+    let frame = match lenient::decode::<Inbound>(text.as_bytes()) {
+        Ok(frame) => frame,
         Err(error) => {
             tracing::debug!(%error, "a browser sent a frame that is not JSON");
             connection.send(&Outbound::Error { error: "invalid frame".into() }.json());
+            return Ok(());
         }
+    };
+    match frame.r#type.as_str() {
+        "ping" => connection.send(&Outbound::Pong {}.json()),
+        "subscribe" | "unsubscribe" => {
+            let wants = frame.r#type == "subscribe";
+            let (answer, fleet) = scopes::answer(live.lane.workspace, live.user, wants, frame.payload);
+            live.fleet = fleet.unwrap_or(live.fleet);
+            connection.send(&answer.json());
+        }
+        "auth" => return refresh(sockets, connection, entry, live, text).await,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Takes another token of the same person on an open socket.
+async fn refresh<T: Transport>(
+    sockets: &Sockets,
+    connection: &mut Connection<T>,
+    entry: &mut Entry,
+    live: &mut Live,
+    text: &str,
+) -> Result<(), Ended> {
+    let auth = read_auth(text).map_err(|why| refuse(connection, why))?;
+    let admission = Admission { sockets, workspace: live.lane.workspace };
+    let mailbox = entry.mailbox();
+    match connection.drive(mailbox.peer(), admission.refresh(entry, &auth.token, live.user)).await {
+        Ok(Ok(expires_at)) => {
+            live.expires_at = expires_at;
+            live.asked = false;
+            live.set_alarm(sockets, connection);
+            let welcome = admission.welcome(sockets.lanes.epoch().to_string(), live.follower.position(), None);
+            connection.send(&Outbound::AuthAck(welcome).json());
+            Ok(())
+        }
+        Ok(Err(Error::Refused(refusal))) => Err(refuse(connection, &refusal.text)),
+        Ok(Err(error)) => {
+            // The old one still holds.
+            tracing::warn!(%error, "refreshing a browser's token");
+            connection.send(&Outbound::Error { error: "temporarily unavailable".into() }.json());
+            Ok(())
+        }
+        Err(Signal::Close(close)) => Err(Ended::ByUs(close)),
+        Err(Signal::Ended(end)) => Err(end),
+        Err(_) => Ok(()),
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,6 +68,8 @@ pub enum Supply {
     Behind,
     /// The position is lost.
     Lost,
+    /// There will be nothing more, for the reason that this close code says.
+    Over(u16),
 }
 
 /// A source that never has anything.
@@ -99,6 +101,8 @@ pub enum Signal {
     Text(String),
     /// A ping interval has passed; the ping itself is on its way.
     Tick,
+    /// The time given to [`Connection::wake_at`] has come.
+    Alarm,
     /// See [`Supply::Behind`].
     Behind,
     /// See [`Supply::Lost`].
@@ -132,9 +136,15 @@ pub struct Connection<T> {
     /// The end, while messages before it are still in the inbox.
     ended: Option<Ended>,
     limits: Limits,
+    /// The parser has refused something; what still comes is only thrown away.
+    deaf: bool,
     heard: Instant,
     blocked: Option<Instant>,
     next_ping: Instant,
+    alarm: Option<Instant>,
+    /// Rung and not told yet; as `ticked`, kept while the connection is driven for other work.
+    rang: bool,
+    ticked: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -156,13 +166,16 @@ impl<T: Transport> Connection<T> {
             inbox: VecDeque::new(),
             ended: None,
             limits,
+            deaf: false,
             heard: now,
             blocked: None,
             next_ping: now + limits.ping,
+            alarm: None,
+            rang: false,
+            ticked: false,
             timer: Box::pin(tokio::time::sleep_until(now + limits.ping)),
         };
-        // An error shows again with the next read.
-        let _ = connection.parse(early);
+        connection.ended = connection.parse(early).err();
         connection
     }
 
@@ -192,6 +205,15 @@ impl<T: Transport> Connection<T> {
         .await
     }
 
+    /// Asks for one [`Signal::Alarm`] at a time; `None` for none.
+    pub fn wake_at(&mut self, at: Option<Instant>) {
+        self.alarm = at;
+        let deadline = self.deadline();
+        if deadline < self.timer.deadline() {
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+
     /// Queues a frame of this session's own.
     pub fn send(&mut self, text: &str) {
         wire::push_text(text, &mut self.control);
@@ -219,6 +241,9 @@ impl<T: Transport> Connection<T> {
                     return Poll::Ready(());
                 }
                 self.inbox.clear();
+                if wrote.is_pending() && self.control.len() >= CONTROL {
+                    return Poll::Pending;
+                }
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) if self.rest.is_empty() && self.control.is_empty() => return Poll::Ready(()),
@@ -240,6 +265,12 @@ impl<T: Transport> Connection<T> {
             if let Some(ended) = self.ended.take() {
                 return Poll::Ready(Signal::Ended(ended));
             }
+            if std::mem::take(&mut self.rang) {
+                return Poll::Ready(Signal::Alarm);
+            }
+            if std::mem::take(&mut self.ticked) {
+                return Poll::Ready(Signal::Tick);
+            }
             match ready!(self.poll_io(cx, mail, source)) {
                 // What was read before the end counts.
                 Some(Signal::Ended(ended)) if !self.inbox.is_empty() => self.ended = Some(ended),
@@ -249,10 +280,11 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Reads and writes. `None` means that there is a message in the inbox that was not there before.
+    /// Reads and writes. `None` means that there is something to tell that was not there before: a
+    /// message in the inbox, or that it is time.
     fn poll_io(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Option<Signal>> {
-        if let Some(signal) = self.poll_time(cx) {
-            return Poll::Ready(Some(signal));
+        if let Poll::Ready(ended) = self.poll_time(cx) {
+            return Poll::Ready(ended.map(Signal::Ended));
         }
         let waiting = self.inbox.len();
         for _ in 0..TURNS {
@@ -279,34 +311,41 @@ impl<T: Transport> Connection<T> {
         Poll::Pending
     }
 
-    /// Looks at the clock when the timer says so.
-    fn poll_time(&mut self, cx: &mut Context<'_>) -> Option<Signal> {
-        let mut signal = None;
+    /// Looks at the clock when the timer says so. Ready when there is something to tell.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+        let mut due = false;
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             if self.blocked.is_some_and(|since| now >= since + self.limits.stuck) {
                 let close = Close::new(close::SLOW_CONSUMER, "accepted no byte for too long");
-                return Some(Signal::Ended(Ended::ByUs(close)));
+                return Poll::Ready(Some(Ended::ByUs(close)));
             }
             if now >= self.heard + self.limits.silence {
                 let close = Close::new(close::SILENT, "nothing heard for too long");
-                return Some(Signal::Ended(Ended::ByUs(close)));
+                return Poll::Ready(Some(Ended::ByUs(close)));
             }
             if now >= self.next_ping {
                 wire::push_ping(&mut self.control);
                 self.next_ping = now + self.limits.ping;
-                signal = Some(Signal::Tick);
+                self.ticked = true;
+                due = true;
+            }
+            if self.alarm.is_some_and(|at| now >= at) {
+                self.alarm = None;
+                self.rang = true;
+                due = true;
             }
             let next = self.deadline();
             self.timer.as_mut().reset(next);
         }
-        signal
+        if due { Poll::Ready(None) } else { Poll::Pending }
     }
 
     fn deadline(&self) -> Instant {
         let heard = self.heard + self.limits.silence;
         let stuck = self.blocked.map_or(heard, |since| since + self.limits.stuck);
-        self.next_ping.min(heard).min(stuck)
+        let deadline = self.next_ping.min(heard).min(stuck);
+        self.alarm.map_or(deadline, |at| at.min(deadline))
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
@@ -325,6 +364,9 @@ impl<T: Transport> Connection<T> {
 
     /// Gives bytes to the parser and takes the messages they complete.
     fn parse(&mut self, mut input: &[u8]) -> Result<(), Ended> {
+        if self.deaf {
+            return Ok(());
+        }
         loop {
             let mut tap = Tap { input, output: &mut self.control };
             let read = self.parser.read(&mut tap);
@@ -341,7 +383,10 @@ impl<T: Transport> Connection<T> {
                 }
                 Ok(_) => {}
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(ended_by(&error)),
+                Err(error) => {
+                    self.deaf = true;
+                    return Err(ended_by(&error));
+                }
             }
         }
     }
@@ -350,6 +395,10 @@ impl<T: Transport> Connection<T> {
     fn poll_write(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Option<Signal>> {
         let mut wrote = false;
         if !self.rest.is_empty() {
+            // A peer that takes a byte now and then does not postpone its own end.
+            if let Poll::Ready(close) = mail.poll_close(cx) {
+                return Poll::Ready(Some(Signal::Close(close)));
+            }
             if let Err(ended) = ready!(self.poll_rest(cx)) {
                 return Poll::Ready(Some(Signal::Ended(ended)));
             }
@@ -368,6 +417,7 @@ impl<T: Transport> Connection<T> {
                 Poll::Pending => match source.poll_frames(cx, scratch) {
                     Poll::Ready(Supply::Behind) => signal = Some(Signal::Behind),
                     Poll::Ready(Supply::Lost) => signal = Some(Signal::Lost),
+                    Poll::Ready(Supply::Over(code)) => signal = Some(Signal::Close(Close::new(code, "over"))),
                     Poll::Ready(Supply::Frames) | Poll::Pending => {}
                 },
             }

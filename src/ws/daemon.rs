@@ -1,10 +1,9 @@
 //! `/api/daemon/ws`: a daemon's control socket. It carries beats one way and hints the other; all
 //! work is pulled over HTTP.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use axum::{body::Body, http::Request, response::Response};
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -14,8 +13,9 @@ use super::{
 use crate::{
     error::Result,
     fleet::Beat,
-    hub::{Close, Peer, wire},
-    ids::{RuntimeId, UserId},
+    hub::{Close, Entry, Holder, wire},
+    identity::Driver,
+    ids::RuntimeId,
     protocol::{
         close,
         daemon::{HEARTBEAT, HEARTBEAT_ACK, HeartbeatAck, Inbound, Outbound, gone_ack},
@@ -27,57 +27,60 @@ use crate::{
 /// Beats of one connection that may be in work at once; reading waits for none of them.
 const BEATS_AT_ONCE: usize = 32;
 
-/// Answers the upgrade request of `user`'s daemon.
-pub fn accept(sockets: &Sockets, request: Request<Body>, user: UserId, runtimes: Vec<RuntimeId>) -> Result<Response> {
+/// A daemon whose runtimes were looked up.
+pub struct Opening {
+    /// Whose runtimes it drives.
+    pub driver: Driver,
+    /// What the socket rests on.
+    pub holder: Holder,
+    /// When the request came.
+    pub began: Timestamp,
+    /// What it drives.
+    pub runtimes: Vec<RuntimeId>,
+    /// [`crate::hub::Registry::revocations`] before the look-up.
+    pub revocations: u64,
+}
+
+/// Answers the upgrade request.
+pub fn accept(sockets: &Sockets, request: Request<Body>, opening: Opening) -> Result<Response> {
     let limits = Limits {
         ping: sockets.settings.daemon_ping,
         silence: sockets.settings.daemon_silence,
         stuck: sockets.settings.stuck_after,
         max_message: sockets.settings.max_message,
     };
-    let opened = sockets.db.clock().now();
-    upgrade::accept(sockets, request, limits, Daemon { sockets: sockets.clone(), user, runtimes, opened })
-}
-
-/// Whether the request is an upgrade at all; said before its runtimes are looked up.
-pub fn check(request: &Request<Body>) -> Result<()> {
-    upgrade::check(request)
+    upgrade::accept(sockets, request, limits, Daemon { sockets: sockets.clone(), opening })
 }
 
 struct Daemon {
     sockets: Sockets,
-    user: UserId,
-    runtimes: Vec<RuntimeId>,
-    opened: Timestamp,
+    opening: Opening,
 }
-
-/// The runtimes a socket may beat for. One that was taken offline on purpose is dropped.
-type Driven = Arc<Mutex<HashSet<RuntimeId>>>;
 
 impl Session for Daemon {
     async fn run<T: Transport>(self, mut connection: Box<Connection<T>>) {
-        let Self { sockets, user, runtimes, opened } = self;
+        let Self { sockets, opening: Opening { driver, holder, began, runtimes, revocations } } = self;
         let since = Instant::now();
-        let entry = sockets.registry.enter(runtimes.clone());
+        let user = driver.user;
+        let entry = sockets.registry.enter_daemon(holder, &runtimes);
         if sockets.draining.is_cancelled() {
             entry.peer().close(Close::new(close::DRAINING, "retry_after_ms=1000"));
         }
+        if sockets.registry.revocations() != revocations {
+            // Something was revoked before this socket could be found by it: the daemon comes back
+            // at once and is judged anew.
+            entry.peer().close(Close::new(close::DRAINING, "retry_after_ms=100"));
+        }
         tracing::debug!(%user, runtimes = runtimes.len(), "daemon connected");
-        let beats = Beats {
-            sockets,
-            user,
-            opened,
-            driven: Arc::new(Mutex::new(runtimes.into_iter().collect())),
-            permits: Arc::new(Semaphore::new(BEATS_AT_ONCE)),
-        };
+        let beats = Beats { sockets, driver, opened: began, permits: Arc::new(Semaphore::new(BEATS_AT_ONCE)) };
         let end = loop {
             match connection.next(entry.peer(), &mut NoFrames).await {
                 Signal::Text(text) => {
-                    if let Err(end) = beats.take(&mut connection, entry.peer(), &text).await {
+                    if let Err(end) = beats.take(&mut connection, &entry, &text).await {
                         break end;
                     }
                 }
-                Signal::Tick | Signal::Behind | Signal::Lost => {}
+                Signal::Tick | Signal::Alarm | Signal::Behind | Signal::Lost => {}
                 Signal::Close(close) => break Ended::ByUs(close),
                 Signal::Ended(end) => break end,
             }
@@ -94,20 +97,14 @@ impl Session for Daemon {
 
 struct Beats {
     sockets: Sockets,
-    user: UserId,
+    driver: Driver,
     opened: Timestamp,
-    driven: Driven,
     permits: Arc<Semaphore>,
 }
 
 impl Beats {
     /// Takes a frame: starts the work for a beat, ignores everything else.
-    async fn take<T: Transport>(
-        &self,
-        connection: &mut Connection<T>,
-        peer: &Arc<Peer>,
-        text: &str,
-    ) -> Result<(), Ended> {
+    async fn take<T: Transport>(&self, connection: &mut Connection<T>, entry: &Entry, text: &str) -> Result<(), Ended> {
         let frame: Inbound = match lenient::decode(text.as_bytes()) {
             Ok(frame) => frame,
             Err(error) => {
@@ -119,22 +116,22 @@ impl Beats {
             return Ok(());
         }
         let Ok(runtime) = frame.payload.runtime_id.parse::<RuntimeId>() else { return Ok(()) };
-        if !self.driven.lock().contains(&runtime) {
+        if !entry.drives(runtime) {
             // No ack: the daemon falls back to HTTP by itself.
             return Ok(());
         }
-        let permit = match connection.drive(peer, self.permits.clone().acquire_owned()).await {
+        let permit = match connection.drive(entry.peer(), self.permits.clone().acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Ok(()),
             Err(Signal::Close(close)) => return Err(Ended::ByUs(close)),
             Err(Signal::Ended(end)) => return Err(end),
             Err(_) => return Ok(()),
         };
-        let (fleet, peer, driven) = (self.sockets.fleet.clone(), peer.clone(), self.driven.clone());
-        let (user, opened) = (self.user, self.opened);
+        let (fleet, registry, mailbox) = (self.sockets.fleet.clone(), self.sockets.registry.clone(), entry.mailbox());
+        let (driver, opened) = (self.driver.clone(), self.opened);
         let interval = fleet.settings().beat_interval.as_millis() as u64;
         self.sockets.tracker.spawn(async move {
-            let ack = match fleet.beat(user, runtime, opened).await {
+            let ack = match fleet.beat(&driver, runtime, opened).await {
                 Ok(Beat::Recorded) => Some(HeartbeatAck {
                     runtime_id: runtime.to_string(),
                     status: "ok",
@@ -144,7 +141,7 @@ impl Beats {
                 }),
                 Ok(Beat::Gone) => Some(gone_ack(runtime, interval)),
                 Ok(Beat::TakenOffline) => {
-                    driven.lock().remove(&runtime);
+                    registry.release(&mailbox, runtime);
                     None
                 }
                 // No ack either: the daemon beats over HTTP and is told there.
@@ -154,7 +151,7 @@ impl Beats {
                 }
             };
             if let Some(payload) = ack {
-                peer.send(wire::text(&Outbound { r#type: HEARTBEAT_ACK, payload }.json()));
+                mailbox.send(wire::text(&Outbound { r#type: HEARTBEAT_ACK, payload }.json()));
             }
             drop(permit);
         });

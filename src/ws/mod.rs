@@ -1,8 +1,11 @@
 //! The two sockets, over one connection.
 
+mod admission;
 pub mod browser;
 mod connection;
 pub mod daemon;
+mod door;
+mod scopes;
 mod settings;
 mod upgrade;
 
@@ -15,17 +18,24 @@ use crate::{
     events::Lanes,
     fleet::Fleet,
     hub::{Close, Registry},
+    identity::Credentials,
     protocol::close,
 };
 
 pub use connection::{Connection, Ended, Limits, NoFrames, Signal, Source, Supply, Transport};
+pub use door::Door;
 pub use settings::{KEYS, Settings};
+pub use upgrade::check;
 
 /// What the sockets need of the rest.
 #[derive(Clone)]
 pub struct Sockets {
     /// The store.
     pub db: Db,
+    /// Who holds which secret.
+    pub credentials: Arc<Credentials>,
+    /// What strangers may do.
+    pub door: Arc<Door>,
     /// The event streams.
     pub lanes: Arc<Lanes>,
     /// The rules of beats.
@@ -47,11 +57,11 @@ impl Sockets {
     /// the one before.
     pub async fn drain(&self, pace: std::time::Duration) {
         self.draining.cancel();
-        let peers = self.registry.all();
-        let count = peers.len().max(1) as u32;
-        for (index, peer) in peers.into_iter().enumerate() {
+        let sockets = self.registry.all();
+        let count = sockets.len().max(1) as u32;
+        for (index, socket) in sockets.into_iter().enumerate() {
             let retry = 500 + rand::random_range(0..1000u32 + 20 * count.min(500));
-            peer.close(Close::new(close::DRAINING, format!("retry_after_ms={retry}")));
+            socket.close(Close::new(close::DRAINING, format!("retry_after_ms={retry}")));
             if (index + 1) % 64 == 0 {
                 tokio::time::sleep(pace * 64 / count).await;
             }

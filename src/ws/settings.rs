@@ -46,9 +46,38 @@ const MESSAGE: Key = Key {
     default: "64KiB",
     doc: "Largest message a socket takes (1009 beyond it).",
 };
+const PER_USER: Key = Key {
+    name: "sockets.max_per_user",
+    env: "HEARTWIRE_MAX_SOCKETS_PER_USER",
+    default: "20000",
+    doc: "Browser sockets that one person may have open on this node (4004, or 429, beyond it). Only a\nbackstop by default: a page uses one.",
+};
+const UNAUTHENTICATED: Key = Key {
+    name: "sockets.max_unauthenticated",
+    env: "HEARTWIRE_MAX_UNAUTHENTICATED_SOCKETS",
+    default: "256",
+    doc: "Sockets that may wait for their auth frame, from one address (429 beyond it). This machine's own\naddresses are exempt: behind a proxy here, name it in server.trusted_proxies.",
+};
+const LOOKUPS: Key = Key {
+    name: "sockets.lookups_per_second",
+    env: "HEARTWIRE_SOCKET_LOOKUPS_PER_SECOND",
+    default: "50",
+    doc: "Workspaces that one address may look up with a socket's request, a second; ten times that at\nonce (429 beyond it). This machine's own addresses are exempt.",
+};
 
 /// The keys.
-pub const KEYS: &[Key] = &[BROWSER_PING, BROWSER_SILENCE, DAEMON_PING, DAEMON_SILENCE, STUCK, AUTH, MESSAGE];
+pub const KEYS: &[Key] = &[
+    BROWSER_PING,
+    BROWSER_SILENCE,
+    DAEMON_PING,
+    DAEMON_SILENCE,
+    STUCK,
+    AUTH,
+    MESSAGE,
+    PER_USER,
+    UNAUTHENTICATED,
+    LOOKUPS,
+];
 
 /// The sockets' rhythm and limits.
 #[derive(Debug, Clone)]
@@ -67,6 +96,12 @@ pub struct Settings {
     pub auth_within: Duration,
     /// Bytes of a message.
     pub max_message: usize,
+    /// Browser sockets of one person.
+    pub max_per_user: usize,
+    /// Sockets of one address that have not authenticated.
+    pub max_unauthenticated: usize,
+    /// Look-ups of one address, a second.
+    pub lookups_per_second: u32,
 }
 
 impl Settings {
@@ -80,6 +115,9 @@ impl Settings {
             stuck_after: values.duration(&STUCK)?,
             auth_within: values.duration(&AUTH)?,
             max_message: values.size(&MESSAGE)?,
+            max_per_user: values.number(&PER_USER, 1, 1 << 30)? as usize,
+            max_unauthenticated: values.number(&UNAUTHENTICATED, 1, 1 << 30)? as usize,
+            lookups_per_second: values.number(&LOOKUPS, 1, 1 << 20)? as u32,
         };
         for (ping, silence, who) in [
             (settings.browser_ping, settings.browser_silence, "browser"),

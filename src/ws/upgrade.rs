@@ -19,7 +19,7 @@ pub(super) trait Session: Send + 'static {
 }
 
 /// Whether the request asks for a WebSocket at all, and properly.
-pub(super) fn check(request: &Request<Body>) -> Result<()> {
+pub fn check(request: &Request<Body>) -> Result<()> {
     let headers = request.headers();
     let asks = request.method() == Method::GET
         && lists(headers, &header::CONNECTION, "upgrade")

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// The rooms, top to bottom; each may know what stands below it, and itself.
-const ROOMS: [&[&str]; 9] = [
+const ROOMS: [&[&str]; 10] = [
     &["main", "lib", "cli", "test_hooks"],
     &["app"],
     &["config"],
     &["api"],
     &["ws"],
+    &["flows"],
     &["fleet"],
     &["identity"],
     &["events"],

@@ -13,6 +13,7 @@
 mod support;
 
 mod admin;
+mod attackers;
 mod browser_socket;
 mod crash;
 mod daemon_api;

@@ -220,6 +220,40 @@ impl Hub {
         }
     }
 
+    /// What the store holds, in brief: the same if and only if nobody changed anything.
+    pub async fn fingerprint(&self) -> String {
+        const ROWS: &str = "
+            SELECT 'users ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM users
+            UNION ALL SELECT 'workspace ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COUNT(deleted_at) FROM workspace
+            UNION ALL SELECT 'member ' || COUNT(*) || ' ' || SUM(LENGTH(role)) FROM member
+            UNION ALL SELECT 'token ' || COUNT(*) || ' ' || COUNT(revoked_at) || ' ' || COALESCE(SUM(expires_at), 0)
+                FROM personal_access_token
+            UNION ALL SELECT 'session ' || COUNT(*) || ' ' || COUNT(ended_at) FROM session
+            UNION ALL SELECT 'daemon_token ' || COUNT(*) FROM daemon_token
+            UNION ALL SELECT 'task_token ' || COUNT(*) FROM task_token
+            UNION ALL SELECT 'runtime ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COALESCE(SUM(last_seen_at), 0) FROM agent_runtime
+            UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
+        self.rows(ROWS).await.join("; ")
+    }
+
+    /// One text column of the store, read beside the hub.
+    pub async fn rows(&self, sql: &'static str) -> Vec<String> {
+        match &self.database_url {
+            Some(url) => {
+                let mut connection = sqlx::PgConnection::connect(url).await.expect("the private server");
+                sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect(sql)
+            }
+            None => {
+                let path = self.dir.path().join("heartwire.db");
+                let mut connection =
+                    SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.expect("the store");
+                sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect(sql)
+            }
+        }
+    }
+
     /// A browser socket of the first owner on the first workspace, authenticated.
     pub async fn browser(&self) -> (Socket, Value) {
         self.browser_of(self.workspace, json!({})).await

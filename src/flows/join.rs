@@ -1,0 +1,35 @@
+//! The beginning of a membership.
+
+use std::sync::Arc;
+
+use crate::{
+    db::Tx,
+    error::Result,
+    events::kinds,
+    hub::{Registry, wire},
+    identity::{Role, members},
+    ids::{UserId, WorkspaceId},
+    protocol::{event::Actor, people::Member},
+};
+
+/// Adds somebody by address, in the name of an owner or admin; an unknown address becomes a new
+/// person. Their browsers, which follow other workspaces, get a hint.
+pub async fn add_member(
+    tx: &mut Tx,
+    registry: &Arc<Registry>,
+    workspace: WorkspaceId,
+    caller: UserId,
+    email: &str,
+    role: &str,
+) -> Result<Member> {
+    let rank = members::require_role(tx, workspace, caller, Role::Admin).await?;
+    let role = if role.is_empty() { Role::Member } else { members::parse_role(role)? };
+    members::require_rank(rank, role)?;
+    let user = members::find_or_invite(tx, email).await?;
+    let (member, name) = members::add(tx, workspace, user, role).await?;
+    let added = kinds::member_added(Actor::Member(caller), &member, &name);
+    let (registry, hint) = (registry.clone(), wire::text(&added.hint()));
+    tx.emit(added);
+    tx.after_commit(move || registry.send_to_user(user, &hint, workspace));
+    Ok(member)
+}

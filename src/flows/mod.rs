@@ -1,0 +1,4 @@
+//! What spans several domains in one transaction.
+
+pub mod join;
+pub mod revoke;

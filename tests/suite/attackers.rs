@@ -1,0 +1,340 @@
+//! Who may call what: every route of the table with every kind of credential, of this and of another
+//! workspace. A route that is not in this table fails, as does an answer that is not the named one,
+//! and a refusal that changed anything.
+
+use heartwire::test_hooks;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{
+    Backend, Hub, Socket,
+    hub::{Answer, id},
+};
+
+on_both_stores!(every_route_refuses_whom_it_does_not_accept, nothing_a_client_sends_is_read_as_identity);
+
+/// What a route does with one kind of caller.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Is {
+    /// It lets them in: the answer is the route's own.
+    In,
+    /// 401 `invalid token`.
+    Unknown,
+    /// 403 `task tokens may not do this`.
+    NotForTasks,
+    /// 403 `task token is bound to a different workspace`.
+    OtherWorkspace,
+    /// 404 `workspace not found`.
+    NoWorkspace,
+    /// 404 `runtime not found`.
+    NoRuntime,
+    /// 404 `not found`.
+    NotYours,
+    /// 404 of a call that has no effect on other people's things and says nothing about them.
+    Nothing,
+    /// 403 `insufficient permissions`.
+    Rank,
+}
+use Is::{In, NoRuntime, NoWorkspace, NotForTasks, NotYours, Nothing, OtherWorkspace, Rank, Unknown};
+
+/// The callers of one route, beside those whom every guarded route refuses alike.
+struct Case {
+    method: &'static str,
+    path: &'static str,
+    body: fn(&World) -> Value,
+    /// A member of another workspace only.
+    foreigner: Is,
+    /// A plain member of this workspace.
+    member: Is,
+    /// A daemon token of this workspace, for another daemon than the runtime's.
+    daemon: Is,
+    /// A task's token of this workspace.
+    task: Is,
+    /// A task's token of another workspace.
+    foreign_task: Is,
+}
+
+/// What the requests are about.
+struct World {
+    workspace: Uuid,
+    runtime: Uuid,
+    member: Uuid,
+    daemon_token: Uuid,
+    token: Uuid,
+}
+
+fn none(_: &World) -> Value {
+    Value::Null
+}
+
+#[rustfmt::skip]
+const TABLE: &[Case] = &[
+    Case { method: "GET", path: "/api/events?workspace_id={ws}", body: none, foreigner: NoWorkspace, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "DELETE", path: "/auth/session", body: none, foreigner: In, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "POST", path: "/auth/logout", body: none, foreigner: In, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "POST", path: "/api/cli-token", body: none, foreigner: In, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "GET", path: "/api/me", body: none, foreigner: In, member: In, daemon: Unknown, task: In, foreign_task: In },
+    Case { method: "PATCH", path: "/api/me", body: |_| json!({}), foreigner: In, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "GET", path: "/api/tokens", body: none, foreigner: In, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "POST", path: "/api/tokens", body: |_| json!({ "name": "t" }), foreigner: In, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "POST", path: "/api/tokens/current/renew", body: none, foreigner: In, member: In, daemon: In, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "DELETE", path: "/api/tokens/{token}", body: none, foreigner: Nothing, member: Nothing, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "GET", path: "/api/workspaces", body: none, foreigner: In, member: In, daemon: In, task: In, foreign_task: In },
+    Case { method: "POST", path: "/api/workspaces", body: |_| json!({ "name": "n", "slug": format!("s-{}", Uuid::new_v4()) }), foreigner: In, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "GET", path: "/api/workspaces/{ws}", body: none, foreigner: NoWorkspace, member: In, daemon: Unknown, task: In, foreign_task: OtherWorkspace },
+    Case { method: "PATCH", path: "/api/workspaces/{ws}", body: |_| json!({ "name": "n" }), foreigner: NoWorkspace, member: Rank, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "PUT", path: "/api/workspaces/{ws}", body: |_| json!({ "name": "n" }), foreigner: NoWorkspace, member: Rank, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "DELETE", path: "/api/workspaces/{ws}", body: none, foreigner: NoWorkspace, member: Rank, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    // The member is not let in here: they would be gone for the routes that follow.
+    Case { method: "POST", path: "/api/workspaces/{ws}/leave", body: none, foreigner: NoWorkspace, member: Nothing, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "GET", path: "/api/workspaces/{ws}/members", body: none, foreigner: NoWorkspace, member: In, daemon: Unknown, task: In, foreign_task: OtherWorkspace },
+    Case { method: "POST", path: "/api/workspaces/{ws}/members", body: |_| json!({ "email": "new@example.com" }), foreigner: NoWorkspace, member: Rank, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "PATCH", path: "/api/workspaces/{ws}/members/{member}", body: |_| json!({ "role": "admin" }), foreigner: NoWorkspace, member: Rank, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "DELETE", path: "/api/workspaces/{ws}/members/{member}", body: none, foreigner: NoWorkspace, member: Rank, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "GET", path: "/api/workspaces/{ws}/daemon-tokens", body: none, foreigner: NoWorkspace, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "POST", path: "/api/workspaces/{ws}/daemon-tokens", body: |_| json!({ "daemon_id": "d" }), foreigner: NoWorkspace, member: In, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "DELETE", path: "/api/workspaces/{ws}/daemon-tokens/{daemon_token}", body: none, foreigner: NoWorkspace, member: Nothing, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "GET", path: "/api/runtimes?workspace_id={ws}", body: none, foreigner: NoWorkspace, member: In, daemon: Unknown, task: In, foreign_task: OtherWorkspace },
+    Case { method: "PATCH", path: "/api/runtimes/{runtime}", body: |_| json!({ "visibility": "public" }), foreigner: NoRuntime, member: Nothing, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "DELETE", path: "/api/runtimes/{runtime}", body: none, foreigner: NoRuntime, member: Nothing, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "POST", path: "/api/daemon/register", body: |w| json!({ "workspace_id": w.workspace, "daemon_id": "d", "runtimes": [{ "type": "claude" }] }), foreigner: NoWorkspace, member: In, daemon: Nothing, task: Unknown, foreign_task: Unknown },
+    // Other people's ids are skipped without a word.
+    Case { method: "POST", path: "/api/daemon/deregister", body: |w| json!({ "runtime_ids": [w.runtime] }), foreigner: Nothing, member: Nothing, daemon: Nothing, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/heartbeat", body: |w| json!({ "runtime_id": w.runtime }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "GET", path: "/api/daemon/workspaces/{ws}/repos", body: none, foreigner: NotYours, member: In, daemon: In, task: Unknown, foreign_task: Unknown },
+    Case { method: "GET", path: "/api/daemon/workspaces/{ws}/runtime-profiles", body: none, foreigner: NotYours, member: In, daemon: In, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/runtimes/{runtime}/recover-orphans", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/runtimes/{runtime}/tasks/claim", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    // A socket: see below.
+    Case { method: "GET", path: "/api/daemon/ws?runtime_ids={runtime}", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+];
+
+/// Routes that answer everybody, or for themselves.
+const PUBLIC: &[(&str, &str)] = &[
+    ("GET", "/health"),
+    ("GET", "/readyz"),
+    ("GET", "/api/config"),
+    ("GET", "/ws"),
+    ("GET", "/"),
+    ("GET", "/assets/{name}"),
+    ("POST", "/auth/session"),
+];
+
+fn fill(path: &str, world: &World) -> String {
+    path.replace("{ws}", &world.workspace.to_string())
+        .replace("{runtime}", &world.runtime.to_string())
+        .replace("{member}", &world.member.to_string())
+        .replace("{daemon_token}", &world.daemon_token.to_string())
+        .replace("{token}", &world.token.to_string())
+}
+
+/// An address of the table with its parameters' names taken out, so that ours and the program's
+/// compare.
+fn shape(path: &str) -> String {
+    let path = path.split('?').next().unwrap();
+    let part = |part: &str| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() };
+    path.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+async fn call(hub: &Hub, case: &Case, world: &World, headers: &[(&str, &str)]) -> Answer {
+    let mut all: Vec<(&str, &str)> = headers.to_vec();
+    if case.path.starts_with("/api/daemon/ws") {
+        all.extend([
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ]);
+    }
+    let body = (case.body)(world);
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    hub.raw(case.method, &fill(case.path, world), None, body, &all).await
+}
+
+async fn every_route_refuses_whom_it_does_not_accept(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let guarded: Vec<(String, String)> = test_hooks::routes()
+        .into_iter()
+        .filter(|(method, path, access)| {
+            assert_eq!(
+                access == "Public",
+                PUBLIC.contains(&(method.as_str(), path)),
+                "{method} {path} is {access}: say so in this test"
+            );
+            access != "Public"
+        })
+        .map(|(method, path, _)| (method, shape(path)))
+        .collect();
+    for (method, path) in &guarded {
+        let listed = TABLE.iter().any(|case| case.method == method && shape(case.path) == *path);
+        assert!(listed, "{method} {path} is missing from this test's table");
+    }
+    assert_eq!(guarded.len(), TABLE.len(), "this test's table has more than the program's");
+
+    let me = id(&hub.get("/api/me").await.expect(200));
+    let runtime = hub.register("owners-daemon", &["claude"]).await[0];
+    let foreigner = hub.stranger("foreigner@example.com").await;
+    let member = hub.member("member@example.com", "member").await;
+    let elsewhere = {
+        let made =
+            hub.call("POST", "/api/workspaces", Some(&foreigner), json!({ "name": "e", "slug": "elsewhere" })).await;
+        id(&made.expect(201))
+    };
+    let foreigner_id = id(&hub.call("GET", "/api/me", Some(&foreigner), Value::Null).await.expect(200));
+    let members = hub.get(&format!("/api/workspaces/{}/members", hub.workspace)).await.expect(200);
+    let owners = members.as_array().unwrap().iter().find(|m| m["role"] == "owner").map(id).unwrap();
+    let daemon_tokens = format!("/api/workspaces/{}/daemon-tokens", hub.workspace);
+    let made = hub.post(&daemon_tokens, json!({ "daemon_id": "another-daemon" })).await.expect(201);
+    let daemon = made["token"].as_str().unwrap().to_owned();
+    let tokens = hub.get("/api/tokens").await.expect(200);
+    let world =
+        World { workspace: hub.workspace, runtime, member: owners, daemon_token: id(&made), token: id(&tokens[0]) };
+    let task = hub.app.mint_task_token(hub.workspace, me).await.unwrap();
+    let foreign_task = hub.app.mint_task_token(elsewhere, foreigner_id).await.unwrap();
+
+    // Credentials that are worth nothing anywhere.
+    let revoked = hub.post("/api/tokens", json!({ "name": "revoked" })).await.expect(201);
+    hub.delete(&format!("/api/tokens/{}", id(&revoked))).await.expect(204);
+    let expired = hub.post("/api/tokens", json!({ "name": "expired", "expires_in_days": 1 })).await.expect(201);
+    hub.sql("UPDATE personal_access_token SET expires_at = 1 WHERE name = 'expired'").await;
+    let session = hub.post("/api/cli-token", Value::Null).await.expect(200)["token"].as_str().unwrap().to_owned();
+    let mut parts = session.split('.');
+    let (header, claims) = (parts.next().unwrap(), parts.next().unwrap());
+    let unsigned = format!("{header}.{claims}.");
+    let ended = hub.post("/api/cli-token", Value::Null).await.expect(200)["token"].as_str().unwrap().to_owned();
+    hub.call("DELETE", "/auth/session", Some(&ended), Value::Null).await.expect(204);
+    let worthless = [
+        format!("mul_{}", "0".repeat(40)),
+        format!("mdt_{}", "0".repeat(40)),
+        format!("mat_{}", "0".repeat(40)),
+        "mcn_anything".to_owned(),
+        "nonsense".to_owned(),
+        revoked["token"].as_str().unwrap().to_owned(),
+        expired["token"].as_str().unwrap().to_owned(),
+        unsigned,
+        ended,
+        format!("{}{}", daemon, "0"),
+    ];
+
+    for case in TABLE {
+        let daemons = case.path.starts_with("/api/daemon");
+        let named = format!("{} {}", case.method, case.path);
+        let before = hub.fingerprint().await;
+
+        let missing = if daemons { "missing authorization header" } else { "missing authorization" };
+        let malformed = if daemons { "invalid authorization format" } else { "invalid token" };
+        let mut refusals: Vec<(Vec<(&str, String)>, u16, &str)> = vec![
+            (vec![], 401, missing),
+            (vec![("authorization", hub.token.clone())], 401, malformed),
+            (vec![("authorization", format!("Basic {}", hub.token))], 401, malformed),
+            (vec![("x-user-id", me.to_string())], 401, missing),
+            (vec![("x-user-id", me.to_string()), ("x-actor-source", "task_token".into())], 401, missing),
+            (vec![("x-agent-id", Uuid::new_v4().to_string()), ("x-task-id", Uuid::new_v4().to_string())], 401, missing),
+            (
+                vec![("cookie", format!("multica_auth={}", worthless[0]))],
+                if daemons || case.method == "GET" { 401 } else { 403 },
+                if daemons {
+                    missing
+                } else if case.method == "GET" {
+                    "invalid token"
+                } else {
+                    "CSRF validation failed"
+                },
+            ),
+        ];
+        for token in &worthless {
+            refusals.push((vec![("authorization", format!("Bearer {token}"))], 401, "invalid token"));
+        }
+        if daemons {
+            refusals.push((vec![("cookie", format!("multica_auth={session}"))], 401, missing));
+        } else if case.method != "GET" {
+            // A page of another site: the cookie comes along, the token that fits it cannot.
+            refusals.push((vec![("cookie", format!("multica_auth={session}"))], 403, "CSRF validation failed"));
+        }
+        for (headers, status, text) in &refusals {
+            let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let answer = call(&hub, case, &world, &headers).await;
+            assert_eq!(answer.status, *status, "{named} {headers:?}: {}", answer.text);
+            answer.refused(*status, text);
+        }
+        assert_eq!(hub.fingerprint().await, before, "{named}: a refused call changed something");
+
+        for (who, token, expected) in [
+            ("a foreigner", &foreigner, case.foreigner),
+            ("a member", &member, case.member),
+            ("a daemon token", &daemon, case.daemon),
+            ("a task token", &task, case.task),
+            ("a foreign task token", &foreign_task, case.foreign_task),
+        ] {
+            if expected == Nothing && case.path.ends_with("/leave") {
+                continue;
+            }
+            let before = hub.fingerprint().await;
+            let bearer = format!("Bearer {token}");
+            let answer = call(&hub, case, &world, &[("authorization", &bearer), ("x-user-id", &me.to_string())]).await;
+            let says = format!("{named} by {who}: {} {}", answer.status, answer.text);
+            let status = answer.status;
+            match expected {
+                In => assert!(
+                    status < 300 || answer.text.contains("only personal access tokens can be renewed"),
+                    "{says}"
+                ),
+                // Whatever it says, it has no effect; see the fingerprint.
+                Nothing => assert!([200, 204, 403, 404].contains(&status), "{says}"),
+                Unknown => answer.refused(401, "invalid token"),
+                NotForTasks => answer.refused(403, "task tokens may not do this"),
+                OtherWorkspace => answer.refused(403, "task token is bound to a different workspace"),
+                NoWorkspace => answer.refused(404, "workspace not found"),
+                NoRuntime => answer.refused(404, "runtime not found"),
+                NotYours => answer.refused(404, "not found"),
+                Rank => answer.refused(403, "insufficient permissions"),
+            }
+            if expected != In {
+                assert_eq!(hub.fingerprint().await, before, "{says}: changed something");
+            }
+            // What is not there and what is not theirs are one answer on people's routes.
+            if [NoWorkspace, NoRuntime].contains(&expected) && !daemons {
+                let nowhere = World { workspace: Uuid::new_v4(), runtime: Uuid::new_v4(), ..world };
+                let absent = call(&hub, case, &nowhere, &[("authorization", &bearer)]).await;
+                assert_eq!(absent.status, status, "{says}: absent differs from foreign");
+            }
+        }
+    }
+
+    // The browser's socket: the first frame is the credential.
+    for token in worthless.iter().chain([&daemon, &task, &foreigner]) {
+        let mut socket = Socket::open(&hub.ws(&format!("/ws?workspace_id={}", hub.workspace)), None).await;
+        socket.send(json!({ "type": "auth", "payload": { "token": token } })).await;
+        let refusal = socket.next().await;
+        assert_eq!(refusal["type"], "auth_error");
+        let why = if *token == foreigner { "workspace not found" } else { "invalid token" };
+        assert_eq!(refusal["error"], why);
+        assert_eq!(socket.closed().await.0, 4501);
+    }
+    // And signing in takes people's own credentials only.
+    for token in worthless.iter().chain([&daemon, &task]) {
+        hub.call("POST", "/auth/session", None, json!({ "token": token })).await.refused(401, "invalid token");
+    }
+}
+
+async fn nothing_a_client_sends_is_read_as_identity(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let member = hub.member("member@example.com", "member").await;
+    let me = hub.call("GET", "/api/me", Some(&member), Value::Null).await.expect(200);
+    let owner = id(&hub.get("/api/me").await.expect(200)).to_string();
+    let agent = Uuid::new_v4().to_string();
+    for headers in [
+        vec![("x-user-id", owner.as_str())],
+        vec![("x-user-email", "owner@localhost"), ("x-user-id", owner.as_str())],
+        vec![("x-actor-source", "task_token"), ("x-agent-id", agent.as_str()), ("x-task-id", agent.as_str())],
+    ] {
+        let answer = hub.raw("GET", "/api/me", Some(&member), Vec::new(), &headers).await.expect(200);
+        assert_eq!(answer, me, "{headers:?}");
+    }
+    // A cookie counts for nothing beside a bearer token.
+    let session = hub.post("/api/cli-token", Value::Null).await.expect(200)["token"].as_str().unwrap().to_owned();
+    let cookie = format!("multica_auth={session}");
+    let answer = hub.raw("GET", "/api/me", Some(&member), Vec::new(), &[("cookie", &cookie)]).await.expect(200);
+    assert_eq!(answer, me);
+    hub.raw("GET", "/api/me", Some("nonsense"), Vec::new(), &[("cookie", &cookie)]).await.refused(401, "invalid token");
+}
