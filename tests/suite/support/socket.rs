@@ -21,9 +21,17 @@ impl Socket {
 
     /// Opens a socket, or gives the refusal's status and body.
     pub async fn try_open(url: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
+        Self::open_with(url, &headers).await
+    }
+
+    /// As [`Socket::try_open`], with any headers.
+    pub async fn open_with(url: &str, headers: &[(&str, &str)]) -> Result<Self, (u16, String)> {
         let mut request = url.into_client_request().expect("a URL");
-        if let Some(token) = token {
-            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+        for (name, value) in headers {
+            let name: tokio_tungstenite::tungstenite::http::HeaderName = name.parse().expect("a name");
+            request.headers_mut().insert(name, value.parse().expect("a header"));
         }
         match connect_async(request).await {
             Ok((stream, _)) => Ok(Self(stream)),
