@@ -31,9 +31,11 @@ use crate::{
 
 /// Between two runs of the small jobs.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// A shutdown takes this long at most; sockets are told within the first part of it.
-const SHUTDOWN: Duration = Duration::from_secs(10);
+/// Requests and sockets have this long to end; sockets are told within the first part of it.
+const SHUTDOWN: Duration = Duration::from_secs(8);
 const DRAIN: Duration = Duration::from_secs(3);
+/// And then the store, to write what was noted and to close.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 /// A clock this far from the database's is worth a warning.
 const CLOCK_WARNING: Duration = Duration::from_secs(2);
 /// … and one this far away keeps the node from being ready: its times would mislead.
@@ -65,6 +67,11 @@ impl App {
         if config.redis_url.is_some() {
             tracing::warn!("redis.url is set, but one node keeps its liveness in the database and uses no Redis yet");
         }
+        // Before anything is made that is told only once.
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| Error::internal(format_args!("listening on {}: {error}", config.listen)))?;
+        let address = listener.local_addr().map_err(Error::internal)?;
         let lanes = Lanes::new(config.events.clone());
         let db = Db::open(&config.db, Journal::new(lanes.clone())).await?;
         let epoch = events::establish(&db, config.db.synchronous).await?;
@@ -96,10 +103,6 @@ impl App {
             ready: Arc::new(AtomicBool::new(true)),
         });
 
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|error| Error::internal(format_args!("listening on {}: {error}", config.listen)))?;
-        let address = listener.local_addr().map_err(Error::internal)?;
         let app = Self {
             address,
             first_owner,
@@ -178,16 +181,21 @@ impl App {
                 "stopping with some of them open"
             );
         }
-        if let Err(error) = parts.last_used.flush(&parts.db).await {
-            tracing::warn!(%error, "writing when tokens were last used");
-        }
-        if let Err(error) = events::close(&parts.db).await {
-            tracing::warn!(%error, "noting the clean stop");
-        }
         self.stop.cancel();
         self.jobs.close();
-        self.jobs.wait().await;
-        parts.db.close().await;
+        let rest = async {
+            if let Err(error) = parts.last_used.flush(&parts.db).await {
+                tracing::warn!(%error, "writing when tokens were last used");
+            }
+            if let Err(error) = events::close(&parts.db).await {
+                tracing::warn!(%error, "noting the clean stop");
+            }
+            self.jobs.wait().await;
+            parts.db.close().await;
+        };
+        if tokio::time::timeout(LAST_WRITES, rest).await.is_err() {
+            tracing::warn!("the database does not answer; stopping without its last writes");
+        }
         tracing::info!(epoch = %self.lanes.epoch(), "stopped");
     }
 }
@@ -195,7 +203,6 @@ impl App {
 async fn housekeeping(parts: Arc<Parts>, settings: events::Settings, stop: CancellationToken) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tick.tick().await;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -206,7 +213,8 @@ async fn housekeeping(parts: Arc<Parts>, settings: events::Settings, stop: Cance
                 if distance > CLOCK_WARNING {
                     tracing::warn!(?distance, "this machine's clock differs from the database's");
                 }
-                parts.ready.store(distance <= CLOCK_LIMIT, Ordering::Relaxed);
+                let stopping = parts.sockets.draining.is_cancelled();
+                parts.ready.store(distance <= CLOCK_LIMIT && !stopping, Ordering::Relaxed);
             }
             Err(error) => tracing::warn!(%error, "asking the database for the time"),
         }

@@ -72,7 +72,16 @@ pub async fn poll(
     let mut missed = read(&api, workspace, caller.user(), &position, limit).await?;
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(WAIT_MS));
     if missed.judged.recovered == Some(true) && missed.events.is_empty() && !wait.is_zero() {
-        events::wait_beyond(&api.db, &api.sockets.lanes, workspace, caller.user(), missed.seq, wait).await?;
+        events::wait_beyond(
+            &api.db,
+            &api.sockets.lanes,
+            workspace,
+            caller.user(),
+            missed.seq,
+            wait,
+            &api.sockets.draining,
+        )
+        .await?;
         // The wait was long enough to lose token or membership in.
         guard::identify(&api, guard::Access::People, &Method::GET, &headers).await?;
         missed = read(&api, workspace, caller.user(), &position, limit).await?;

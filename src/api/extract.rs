@@ -170,6 +170,10 @@ impl WorkspaceQuery {
         };
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         if let Some(slug) = given(&self.workspace_slug).or_else(|| header("x-workspace-slug")) {
+            // PostgreSQL has no U+0000, and no slug has one.
+            if slug.contains('\0') {
+                return Err(members::workspace_not_found());
+            }
             let found = api.db.read(async move |db| workspaces::find(db, &slug).await).await?;
             return found.map(Some).ok_or_else(members::workspace_not_found);
         }

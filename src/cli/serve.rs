@@ -46,7 +46,9 @@ impl Serve {
         };
         let url = public_url.unwrap_or_else(|| format!("http://{}", app.address));
         if let Err(error) = tell_first_token(&app, &url, &data_dir) {
-            return failed(&error);
+            let mend = "make another: heartwire admin create-token --user owner@localhost --name first";
+            app.stop().await;
+            return failed(&format_args!("the first token could not be told: {error}; {mend}"));
         }
         let demo = match self.demo {
             true => start_demo(&app).await,

@@ -48,9 +48,9 @@ use crate::{
 /// row busy; more only queue on its lock, and take connections from the quiet ones.
 const WRITERS_PER_WORKSPACE: usize = 4;
 
-/// How often a read is run again when the connection it was given turns out to be dead. As many
-/// idle connections as a pool holds may have died with a restarted server.
-const DEAD_CONNECTIONS: u32 = 40;
+/// Beyond the pool's size: how often work is begun again when the connection it was given turns out
+/// to be dead. All idle connections may have died with a restarted server.
+const DEAD_CONNECTIONS: u32 = 20;
 
 /// A handle on the store; clones are cheap.
 #[derive(Clone)]
@@ -141,7 +141,7 @@ impl Db {
             loop {
                 let mut session = db.reader().await?;
                 match body(&mut session).await {
-                    Err(Error::Database(error)) if session.is_dead(&error) && dead < DEAD_CONNECTIONS => dead += 1,
+                    Err(Error::Database(error)) if session.is_dead(&error) && dead < db.most_dead() => dead += 1,
                     outcome => return outcome,
                 }
             }
@@ -166,6 +166,14 @@ impl Db {
     {
         let db = self.clone();
         self.0.threads.run(async move { write::run(&db, None, body).await })
+    }
+
+    fn most_dead(&self) -> u32 {
+        let size = match &self.0.pools {
+            Pools::Postgres(pool) => pool.options().get_max_connections(),
+            Pools::Sqlite { .. } => 0,
+        };
+        size + DEAD_CONNECTIONS
     }
 
     /// Closes the pools and waits for the connections in use.
@@ -206,7 +214,7 @@ impl Db {
                 Err(error)
                     if database_is_away(&error)
                         && !matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
-                        && dead < DEAD_CONNECTIONS =>
+                        && dead < self.most_dead() =>
                 {
                     dead += 1;
                     if dead > 20 {

@@ -54,7 +54,12 @@ impl Sink for Journal {
                 return Ok(false);
             };
             // The doubtful transaction holds this row until it has ended one way or the other; the
-            // look comes in a second statement, whose snapshot is taken after that.
+            // look comes in a second statement, whose snapshot is taken after that. If it is the one
+            // that makes the row, only making it as well waits for it; the asker is rolled back.
+            exec!(tx, |c| sqlx::query(
+                "INSERT INTO event_counter (workspace_id, seq) VALUES ($1, 0) ON CONFLICT (workspace_id) DO NOTHING"
+            )
+            .bind(batch.workspace))?;
             on!(
                 tx,
                 pg "SELECT seq FROM event_counter WHERE workspace_id = $1 FOR UPDATE",

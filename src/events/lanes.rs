@@ -35,6 +35,8 @@ const GAP_PAGE: u64 = 500;
 /// Sockets that may be paging at once. Each is written to as fast as it reads, so more of them only
 /// fill the kernel's buffers.
 const PAGERS: usize = 32;
+/// How long a turn lasts at most.
+const TURN: Duration = Duration::from_secs(1);
 
 /// Every lane of this node.
 pub struct Lanes {
@@ -44,6 +46,27 @@ pub struct Lanes {
     heal: mpsc::UnboundedSender<Heal>,
     inbox: Mutex<Option<mpsc::UnboundedReceiver<Heal>>>,
     pagers: Arc<Semaphore>,
+    comparing: tokio::sync::Mutex<()>,
+}
+
+/// One of the turns at paging. Over when it is dropped, and after a while anyway: a peer that reads
+/// slowly must not keep others from catching up.
+pub struct Turn(tokio::task::AbortHandle);
+
+impl Turn {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        let lapse = tokio::spawn(async move {
+            tokio::time::sleep(TURN).await;
+            drop(permit);
+        });
+        Self(lapse.abort_handle())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 enum Heal {
@@ -64,6 +87,7 @@ impl Lanes {
             heal,
             inbox: Mutex::new(Some(inbox)),
             pagers: Arc::new(Semaphore::new(PAGERS)),
+            comparing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -111,12 +135,11 @@ impl Lanes {
         Ok((lane, room))
     }
 
-    /// A page of the log for a socket that has everything up to `position`, and the permit to write
-    /// it.
-    pub async fn page(&self, db: &Db, lane: &Lane, position: u64) -> Result<(OwnedSemaphorePermit, Arc<Page>)> {
+    /// A page of the log for a socket that has everything up to `position`, and its turn to write it.
+    pub async fn page(&self, db: &Db, lane: &Lane, position: u64) -> Result<(Turn, Arc<Page>)> {
         let permit = self.pagers.clone().acquire_owned().await.map_err(Error::internal)?;
         let page = lane.pages.after(db, lane.workspace, position).await?;
-        Ok((permit, page))
+        Ok((Turn::new(permit), page))
     }
 
     /// Reads gaps and compares positions until cancelled.
@@ -128,12 +151,12 @@ impl Lanes {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {
-                    self.compare(&db, None).await;
                     self.tidy();
+                    self.compare_soon(&db, None);
                 }
                 Some(heal) = inbox.recv() => match heal {
                     Heal::Held(lane) => self.close_gap_later(&db, lane),
-                    Heal::Doubt(workspaces) => self.compare(&db, Some(&workspaces)).await,
+                    Heal::Doubt(workspaces) => self.compare_soon(&db, Some(workspaces)),
                 },
             }
         }
@@ -150,8 +173,14 @@ impl Lanes {
         tokio::spawn(async move {
             tokio::time::sleep(PATIENCE).await;
             if lane.holds() {
-                tracing::info!(workspace = %lane.workspace, after = lane.position(), "reading a gap from the log");
-                lanes.read_up(&db, &lane, u64::MAX).await;
+                let after = lane.position();
+                tracing::info!(workspace = %lane.workspace, after, "reading a gap from the log");
+                let read = lanes.read_up(&db, &lane, u64::MAX).await;
+                // What is held was committed after what is missing, so the log has it or never will.
+                if read && lane.holds() && lane.position() == after {
+                    tracing::error!(workspace = %lane.workspace, after, "the log has a hole; clients refetch");
+                    lanes.lose(&lane);
+                }
             }
             lane.end_healing();
             // Something may have been held since the last look.
@@ -159,12 +188,13 @@ impl Lanes {
         });
     }
 
-    /// Reads the log from the lane's position until it is at `upto`, or at the end.
-    async fn read_up(&self, db: &Db, lane: &Arc<Lane>, upto: u64) {
+    /// Reads the log from the lane's position until it is at `upto`, or at the end. False if it
+    /// could not be read.
+    async fn read_up(&self, db: &Db, lane: &Arc<Lane>, upto: u64) -> bool {
         loop {
             let after = lane.position();
             if after >= upto {
-                return;
+                return true;
             }
             let workspace = lane.workspace;
             let read =
@@ -177,7 +207,7 @@ impl Lanes {
                         tracing::error!(%workspace, after, upto, "the log has a hole; clients refetch");
                         self.lose(lane);
                     }
-                    return;
+                    return true;
                 }
                 Ok(frames) => {
                     let whole = frames[0].seq == after + 1;
@@ -185,16 +215,30 @@ impl Lanes {
                     if !whole && lane.position() == after {
                         tracing::error!(%workspace, after, "the log has a hole; clients refetch");
                         self.lose(lane);
-                        return;
+                        return true;
                     }
                 }
                 Err(error) => {
                     // The next comparison tries again.
                     tracing::warn!(%workspace, %error, "reading a gap");
-                    return;
+                    return false;
                 }
             }
         }
+    }
+
+    /// Compares in a task of its own: a database that does not answer holds up no gap. One at a
+    /// time; the regular one is left out while another is under way.
+    fn compare_soon(self: &Arc<Self>, db: &Db, only: Option<Vec<WorkspaceId>>) {
+        let (lanes, db) = (self.clone(), db.clone());
+        tokio::spawn(async move {
+            let _turn = match (lanes.comparing.try_lock(), &only) {
+                (Ok(turn), _) => turn,
+                (Err(_), None) => return,
+                (Err(_), Some(_)) => lanes.comparing.lock().await,
+            };
+            lanes.compare(&db, only.as_deref()).await;
+        });
     }
 
     /// Compares positions with the counters, in one statement.
@@ -222,7 +266,7 @@ impl Lanes {
         if *epoch != *self.epoch() {
             tracing::warn!(%epoch, "the event epoch has changed; clients refetch");
             self.set_epoch(&epoch);
-            noted.values().for_each(|(_, lane)| self.lose(lane));
+            self.lose_all();
             return;
         }
         for (workspace, (position, lane)) in &noted {
@@ -230,10 +274,13 @@ impl Lanes {
             if counter < *position {
                 tracing::error!(%workspace, counter, position, "a counter has gone back: the database was restored");
                 match epoch::replace(db, &epoch).await {
-                    Ok(fresh) => self.set_epoch(&fresh),
+                    Ok(fresh) => {
+                        self.set_epoch(&fresh);
+                        self.lose_all();
+                    }
+                    // The lanes keep the position that proves it; the next comparison tries again.
                     Err(error) => tracing::error!(%error, "making a new epoch"),
                 }
-                noted.values().for_each(|(_, lane)| self.lose(lane));
                 return;
             }
             if counter > lane.position() && lane.begin_healing() {
@@ -243,9 +290,16 @@ impl Lanes {
                     tokio::time::sleep(PATIENCE).await;
                     lanes.read_up(&db, &lane, counter).await;
                     lane.end_healing();
+                    lanes.pass(&lane, Vec::new());
                 });
             }
         }
+    }
+
+    /// Gives every lane up that has a position. One that has none yet is reading it.
+    fn lose_all(&self) {
+        let lanes: Vec<_> = self.map.lock().values().filter(|lane| lane.room.get().is_some()).cloned().collect();
+        lanes.iter().for_each(|lane| self.lose(lane));
     }
 
     /// Gives a lane up: its sockets are told to refetch, and the next follower starts a new one.

@@ -24,7 +24,7 @@ mod settings;
 pub use epoch::{close, establish, renew};
 pub use journal::Journal;
 pub use lane::Lane;
-pub use lanes::Lanes;
+pub use lanes::{Lanes, Turn};
 pub use pages::Page;
 pub use poll::{Missed, missed, wait_beyond};
 pub use position::{Judged, judge};

@@ -66,24 +66,20 @@ struct Kept {
 }
 
 impl Pages {
-    /// The page that holds the event after `position`.
+    /// The page that holds the event after `position`; one without it if the log has none.
     pub(super) async fn after(&self, db: &Db, workspace: WorkspaceId, position: u64) -> Result<Arc<Page>> {
         let number = position / PAGE;
-        if let Some(page) = self.find(number) {
+        if let Some(page) = self.find(number, position) {
             return Ok(page);
         }
         let _reading = self.reading.lock().await;
-        if let Some(page) = self.find(number) {
+        if let Some(page) = self.find(number, position) {
             return Ok(page);
         }
         let frames =
             db.read(async move |db| log::frames(db, workspace, number * PAGE, (number + 1) * PAGE).await).await?;
         let page = Arc::new(Page { bytes: frames.iter().map(|frame| frame.wire.len()).sum(), frames });
-        // The last page of the log still grows, and one whose start is pruned will not be asked
-        // for often.
-        if page.frames.len() as u64 == PAGE {
-            self.keep(number, &page);
-        }
+        self.keep(number, &page);
         Ok(page)
     }
 
@@ -95,14 +91,21 @@ impl Pages {
         }
     }
 
-    fn find(&self, number: u64) -> Option<Arc<Page>> {
+    /// A kept page, if it is any good for the position: the last one of the log still grows.
+    fn find(&self, number: u64, position: u64) -> Option<Arc<Page>> {
         let mut kept = self.kept.lock();
         kept.used = Some(Instant::now());
-        kept.pages.iter().find(|(held, _)| *held == number).map(|(_, page)| page.clone())
+        let page = kept.pages.iter().find(|(held, _)| *held == number).map(|(_, page)| page.clone());
+        page.filter(|page| page.continues(position))
     }
 
     fn keep(&self, number: u64, page: &Arc<Page>) {
         let mut kept = self.kept.lock();
+        if let Some(index) = kept.pages.iter().position(|(held, _)| *held == number)
+            && let Some((_, shorter)) = kept.pages.remove(index)
+        {
+            kept.bytes -= shorter.bytes;
+        }
         kept.bytes += page.bytes;
         kept.pages.push_back((number, page.clone()));
         while kept.bytes > KEPT_BYTES && kept.pages.len() > 1 {

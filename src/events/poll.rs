@@ -3,6 +3,8 @@
 
 use std::{future::poll_fn, time::Duration};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Judged, Lanes, judge, log};
 use crate::{
     db::{Db, Session},
@@ -10,6 +12,9 @@ use crate::{
     ids::{UserId, WorkspaceId},
     protocol::{browser::Position, event::Event},
 };
+
+/// Bytes of payloads of one answer, about.
+const ANSWER_BYTES: usize = 4 << 20;
 
 /// What a client missed.
 pub struct Missed {
@@ -27,18 +32,25 @@ pub async fn missed(db: &mut Session, workspace: WorkspaceId, position: &Positio
     if judged.recovered != Some(true) {
         return Ok(Missed { seq: judged.seq, events: Vec::new(), judged });
     }
-    let events = log::read(db, workspace, judged.from, judged.from.saturating_add(limit)).await?;
+    let mut events = log::read(db, workspace, judged.from, judged.from.saturating_add(limit)).await?;
     let whole = events.iter().zip(judged.from + 1..).all(|((seq, _), expected)| *seq == expected);
     if !whole || (events.is_empty() && judged.seq > judged.from) {
         // Pruned between the two statements.
         let judged = Judged { recovered: Some(false), ..judged };
         return Ok(Missed { seq: judged.seq, events: Vec::new(), judged });
     }
+    let mut bytes = 0;
+    let fit = events.iter().take_while(|(_, event)| {
+        let fits = bytes < ANSWER_BYTES;
+        bytes += event.payload.get().len();
+        fits
+    });
+    events.truncate(fit.count());
     let seq = events.last().map_or(judged.from, |(seq, _)| *seq);
     Ok(Missed { judged, events, seq })
 }
 
-/// Waits until something lies beyond `seq`, at most so long.
+/// Waits until something lies beyond `seq`, at most so long, and not once it is `enough`.
 pub async fn wait_beyond(
     db: &Db,
     lanes: &Lanes,
@@ -46,10 +58,12 @@ pub async fn wait_beyond(
     user: UserId,
     seq: u64,
     at_most: Duration,
+    enough: &CancellationToken,
 ) -> Result<()> {
     let (_lane, room) = lanes.follow(db, workspace).await?;
     let follower = room.follow(seq, user, seq);
     // Only the sleep is cut short; nothing here talks to the database.
-    let _ = tokio::time::timeout(at_most, poll_fn(|cx| follower.poll_beyond(cx))).await;
+    let beyond = poll_fn(|cx| follower.poll_beyond(cx));
+    let _ = tokio::time::timeout(at_most, enough.run_until_cancelled(beyond)).await;
     Ok(())
 }

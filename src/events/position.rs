@@ -54,7 +54,13 @@ pub async fn judge(db: &mut Session, workspace: WorkspaceId, position: &Position
             && since <= seq
             && since >= pruned_to
             && seq - since <= RESUMABLE
-            && (position.since_id.is_empty() || row.id.is_some_and(|id| position.since_id.parse() == Ok(id)))
+            && match row.id {
+                _ if position.since_id.is_empty() => true,
+                Some(id) => position.since_id.parse() == Ok(id),
+                // The last event that was pruned: nothing after it is missing, and its id cannot be
+                // compared any more. Position 0 has no event.
+                None => since == pruned_to && since > 0,
+            }
     });
     let from = match (recovered, position.since) {
         (Some(true), Some(since)) => since,

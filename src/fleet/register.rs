@@ -4,6 +4,8 @@
 //! stable id, and another person who registers the same daemon id gets rows of their own. All
 //! entries are stored or none.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -26,6 +28,8 @@ use crate::{
 
 /// Characters of a daemon id or provider at most; they are index keys.
 const KEY_CHARS: usize = 255;
+/// Characters of a name, a version and the like at most: each is stored and sent with every entry.
+const TEXT_CHARS: usize = 512;
 /// Entries of one registration at most.
 const ENTRIES: usize = 256;
 
@@ -70,6 +74,11 @@ impl Fleet {
         if daemon_id.chars().count() > KEY_CHARS || entries.iter().any(|e| e.provider.chars().count() > KEY_CHARS) {
             return Err(Error::invalid("too_long", format!("daemon_id and type have at most {KEY_CHARS} characters")));
         }
+        let texts = [&request.device_name, &request.cli_version, &request.launched_by];
+        let entry_texts = request.runtimes.iter().flat_map(|entry| [&entry.name, &entry.version]);
+        if texts.into_iter().chain(entry_texts).any(|text| text.chars().count() > TEXT_CHARS) {
+            return Err(Error::invalid("too_long", format!("names and versions have at most {TEXT_CHARS} characters")));
+        }
         let profiles: Vec<String> = request.runtimes.iter().map(|entry| entry.profile_id.trim().to_owned()).collect();
 
         let (rows, home) = self
@@ -87,7 +96,10 @@ impl Fleet {
                     rows[index] = Some(upsert(tx, workspace, user, &daemon_id, &entries[index]).await?);
                 }
                 let rows: Vec<Row> = rows.into_iter().flatten().collect();
-                let wire: Vec<_> = rows.iter().cloned().map(|row| row.wire(false)).collect();
+                // Two entries of one provider are one row.
+                let mut seen = HashSet::new();
+                let distinct = rows.iter().filter(|row| seen.insert(row.id));
+                let wire: Vec<_> = distinct.cloned().map(|row| row.wire(false)).collect();
                 tx.emit(kinds::runtimes_registered(workspace, &wire));
                 Ok((rows, home))
             })
@@ -129,6 +141,10 @@ impl Fleet {
         let driver = driver.clone();
         ids.sort_unstable();
         ids.dedup();
+        if ids.len() > ENTRIES {
+            return Err(Error::invalid("too_many_runtimes", format!("at most {ENTRIES} runtimes")));
+        }
+        let clock = self.db.clock().clone();
         self.db
             .write_global(async move |tx| {
                 let mut by_workspace = std::collections::BTreeMap::<WorkspaceId, Vec<RuntimeId>>::new();
@@ -142,10 +158,13 @@ impl Fleet {
                     if !role.is_some_and(|role| owns || (role >= Role::Admin && driver.binding.is_none())) {
                         continue;
                     }
-                    let now = tx.now();
+                    // Not when the transaction began: a contact that came while it waited for the
+                    // row began before this, too.
+                    let now = clock.now();
                     exec!(tx, |c| sqlx::query(
                         "UPDATE agent_runtime
-                         SET status = 'offline', offline_cause = 'deregistered', offline_at = $2, updated_at = $2
+                         SET status = 'offline', offline_at = $2, updated_at = $2,
+                             offline_cause = CASE WHEN offline_cause = 'revoked' THEN 'revoked' ELSE 'deregistered' END
                          WHERE id = $1"
                     )
                     .bind(*id)

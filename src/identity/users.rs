@@ -126,7 +126,12 @@ pub async fn patch(tx: &mut Tx, user: UserId, change: &PatchMe) -> Result<User> 
              profile_description = COALESCE($5, profile_description),
              timezone = CASE WHEN $6 = '' THEN NULL ELSE COALESCE($6, timezone) END,
              updated_at = $7
-         WHERE id = $1"
+         WHERE id = $1 AND (
+             COALESCE($2, name) <> name
+             OR COALESCE($3, avatar_url) IS DISTINCT FROM avatar_url
+             OR COALESCE($4, language) IS DISTINCT FROM language
+             OR COALESCE($5, profile_description) <> profile_description
+             OR CASE WHEN $6 = '' THEN NULL ELSE COALESCE($6, timezone) END IS DISTINCT FROM timezone)"
     )
     .bind(user)
     .bind(name)

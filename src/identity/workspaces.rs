@@ -169,6 +169,12 @@ pub async fn get(db: &mut Session, workspace: WorkspaceId) -> Result<Workspace> 
     row.map(Workspace::from).ok_or_else(members::workspace_not_found)
 }
 
+/// As [`get`], under a lock that other changes of it wait for.
+async fn lock(tx: &mut Tx, workspace: WorkspaceId) -> Result<Workspace> {
+    members::lock_workspace(tx, workspace).await?;
+    get(tx, workspace).await
+}
+
 /// A workspace's id by its slug.
 pub async fn find(db: &mut Session, slug: &str) -> Result<Option<WorkspaceId>> {
     on!(db, |c| sqlx::query_scalar("SELECT id FROM workspace WHERE slug = $1 AND deleted_at IS NULL")
@@ -215,6 +221,7 @@ pub async fn patch(tx: &mut Tx, workspace: WorkspaceId, actor: Actor, change: &P
     }
     let repos = change.repos.clone().map(wished_repos).transpose()?;
     let prefix = change.issue_prefix.as_deref().map(|prefix| prefix.trim().to_uppercase()).filter(|p| !p.is_empty());
+    let before = lock(tx, workspace).await?;
     let now = tx.now();
     exec!(tx, |c| sqlx::query(
         "UPDATE workspace SET
@@ -237,7 +244,15 @@ pub async fn patch(tx: &mut Tx, workspace: WorkspaceId, actor: Actor, change: &P
     .bind(&prefix)
     .bind(&change.avatar_url)
     .bind(now))?;
-    let changed = get(tx, workspace).await?;
+    let mut changed = get(tx, workspace).await?;
+    if (Workspace { updated_at: before.updated_at, ..changed.clone() }) == before {
+        // A change that changes nothing is none.
+        changed.updated_at = before.updated_at;
+        exec!(tx, |c| sqlx::query("UPDATE workspace SET updated_at = $2 WHERE id = $1")
+            .bind(workspace)
+            .bind(before.updated_at))?;
+        return Ok(changed);
+    }
     tx.emit(kinds::workspace_updated(actor, &changed));
     Ok(changed)
 }

@@ -8,6 +8,11 @@ use uuid::Uuid;
 
 use crate::ids::{AgentId, EventId, UserId, WorkspaceId};
 
+/// Bytes of a payload at most.
+const PAYLOAD: usize = 256 << 10;
+/// Bytes of what is left in one that was larger, for each member.
+const SMALL: usize = 2 << 10;
+
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
@@ -65,10 +70,13 @@ impl Event {
             kind: Cow::Borrowed(kind),
             actor_type: Cow::Borrowed(actor.kind()),
             actor_id: actor.id(),
-            payload: to_raw_value(payload).unwrap_or_else(|error| {
-                tracing::error!(kind, %error, "a payload does not serialise");
-                RawValue::NULL.to_owned()
-            }),
+            payload: limited(
+                kind,
+                to_raw_value(payload).unwrap_or_else(|error| {
+                    tracing::error!(kind, %error, "a payload does not serialise");
+                    RawValue::NULL.to_owned()
+                }),
+            ),
         }
     }
 
@@ -107,6 +115,35 @@ impl Event {
     }
 }
 
+/// A payload that every socket can be given. Of a larger one only the small members are left, and
+/// the mark that says so: clients fetch what they miss.
+fn limited(kind: &str, payload: Box<RawValue>) -> Box<RawValue> {
+    let size = payload.get().len();
+    if size <= PAYLOAD {
+        return payload;
+    }
+    tracing::info!(kind, size, "an event's payload is cut");
+    let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(payload.get()).unwrap_or_default();
+    let small = members.into_iter().filter_map(|(name, value)| Some((name, shrink(value, SMALL)?)));
+    let mut left: serde_json::Map<String, serde_json::Value> = small.take(64).collect();
+    left.insert("truncated".into(), true.into());
+    to_raw_value(&left).unwrap_or(payload)
+}
+
+/// What of a value fits: all of it, an object without its large members, or nothing.
+fn shrink(value: serde_json::Value, most: usize) -> Option<serde_json::Value> {
+    if value.to_string().len() <= most {
+        return Some(value);
+    }
+    match value {
+        serde_json::Value::Object(members) => {
+            let small = members.into_iter().filter(|(_, value)| value.to_string().len() <= most);
+            Some(serde_json::Value::Object(small.take(64).collect()))
+        }
+        _ => None,
+    }
+}
+
 /// Empty text stands for nobody.
 struct ActorId(Option<Uuid>);
 
@@ -122,6 +159,19 @@ impl Serialize for ActorId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_payload_too_large_for_sockets_keeps_what_is_small_and_says_so() {
+        let large = serde_json::json!({
+            "workspace": { "id": "w", "context": "x".repeat(300_000), "name": "n" },
+            "actor": "a",
+            "list": vec!["y".repeat(100); 1000],
+        });
+        let event = Event::new(WorkspaceId::fresh(), "workspace:updated", Actor::System, &large);
+        let payload: serde_json::Value = serde_json::from_str(event.payload.get()).expect("JSON");
+        let left = serde_json::json!({ "workspace": { "id": "w", "name": "n" }, "actor": "a", "truncated": true });
+        assert_eq!(payload, left);
+    }
 
     #[test]
     fn a_frame_has_the_members_of_the_protocol_and_no_more() {

@@ -135,7 +135,7 @@ pub struct Renewal {
 }
 
 /// A workspace.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
 pub struct Workspace {
     pub id: WorkspaceId,

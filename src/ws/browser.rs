@@ -11,7 +11,6 @@ use std::{
 };
 
 use axum::{body::Body, http::Request, response::Response};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Connection, Ended, Limits, NoFrames, Signal, Sockets, Source, Supply, Transport,
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    events::{Lane, Page},
+    events::{Lane, Page, Turn},
     hub::{Close, Copied, Ends, Entry, Follower, Peer},
     ids::{UserId, WorkspaceId},
     protocol::{
@@ -175,7 +174,7 @@ struct Live {
     lane: Arc<Lane>,
     follower: Follower,
     /// A stretch of the log that is being written, while the socket is behind the ring.
-    page: Option<(OwnedSemaphorePermit, Arc<Page>)>,
+    page: Option<(Turn, Arc<Page>)>,
     /// When the credential ends.
     expires_at: Option<Timestamp>,
     /// Another one was asked for.
@@ -273,8 +272,8 @@ async fn catch_up<T: Transport>(
     let position = live.follower.position();
     let page = connection.drive(mail, sockets.lanes.page(&sockets.db, &live.lane, position)).await;
     match page {
-        Ok(Ok((permit, page))) if page.continues(position) => {
-            live.page = Some((permit, page));
+        Ok(Ok((turn, page))) if page.continues(position) => {
+            live.page = Some((turn, page));
             Ok(())
         }
         Ok(Ok(_)) => Err(position_lost()),

@@ -92,6 +92,20 @@ test('without WebSockets the page follows all the same, and says so', async () =
   assert.deepEqual(complaints, []);
 });
 
+test('a session lasts over a reload, keeps its secret from scripts and ends by signing out', async () => {
+  await signIn();
+  await until('it is live', async () => (await state()) === 'live');
+  await page.reload();
+  await until('it is live again', async () => (await state()) === 'live');
+  const visible = await page.evaluate(() => document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage }));
+  assert.doesNotMatch(visible, /multica_auth|mul_|eyJ/);
+  await page.click('text=Sign out');
+  await until('it is signed out', () => page.isVisible('#enter'));
+  await page.reload();
+  await until('it stays so', () => page.isVisible('#enter'));
+  assert.deepEqual(complaints, []);
+});
+
 test('a token that ended signs the page out', async () => {
   const made = await hub.call('POST', '/api/tokens', { name: 'short' });
   await page.goto(network.url);
@@ -103,6 +117,6 @@ test('a token that ended signs the page out', async () => {
     method: 'DELETE',
     headers: { authorization: `Bearer ${hub.token}` },
   });
-  network.cut();
+  // Nobody cuts the connection: the hub closes what rests on the token.
   await until('it is signed out', () => page.isVisible('#enter'));
 });

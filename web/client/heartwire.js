@@ -1,6 +1,6 @@
 // The browser's side of a heartwire hub: one live, gapless stream of a workspace's events.
 //
-//   const stream = new Stream({ base, workspace, token, position });
+//   const stream = new Stream({ base, workspace, token, position, refresh });
 //   stream.addEventListener('event',  ({ detail }) => …);   // one state event, in order, once
 //   stream.addEventListener('reset',  () => …);             // refetch everything, then go on
 //   stream.addEventListener('state',  ({ detail }) => …);   // see STATES
@@ -9,7 +9,8 @@
 // It keeps its position (epoch, seq, id of the last event) over every reconnect and asks the hub to
 // continue there. When the hub cannot, it says `reset` and goes on from where the hub is. Whoever
 // loads a list first passes the list's X-Event-Epoch and X-Event-Seq headers as `position` and so
-// misses nothing in between. No dependencies; works in any page and in Node's tests.
+// misses nothing in between. Without a `token` it goes by the session's cookie. `refresh` is asked for
+// another token before the one in use ends. No dependencies; works in any page and in Node's tests.
 
 export const STATES = ['connecting', 'live', 'polling', 'reconnecting', 'refused', 'stopped'];
 
@@ -45,13 +46,19 @@ export class Stream extends EventTarget {
   #watchdog = null;
   #abort = null;
   #generation = 0;
+  #heard = false;
+  #refresh;
   #wake = () => {
     if (globalThis.document?.visibilityState !== 'hidden') this.#hurry();
   };
 
-  /** @param {{base: string, workspace: string, token: string, position?: {epoch: string, seq: number}}} options */
-  constructor({ base, workspace, token, position = null }) {
+  /**
+   * @param {{base: string, workspace: string, token?: string, position?: {epoch: string, seq: number},
+   *   refresh?: () => Promise<string>}} options
+   */
+  constructor({ base, workspace, token = null, position = null, refresh = null }) {
     super();
+    this.#refresh = refresh;
     this.#base = base.replace(/\/$/, '');
     this.#workspace = workspace;
     this.#token = token;
@@ -99,55 +106,83 @@ export class Stream extends EventTarget {
   #connect() {
     this.#drop();
     const generation = this.#generation;
-    const ours = (handle) => (event) => generation === this.#generation && handle(event);
+    const gone = () => generation !== this.#generation;
+    const ours = (handle) => (event) => !gone() && handle(event);
+    this.#heard = false;
     this.#say(this.#attempt === 0 ? 'connecting' : 'reconnecting');
-    let opened = false;
+    // Whoever listens may have stopped the stream.
+    if (gone()) return;
     let socket;
     try {
-      const url = `${this.#base.replace(/^http/, 'ws')}/ws?workspace_id=${encodeURIComponent(this.#workspace)}`;
-      socket = new WebSocket(url);
+      const query = new URLSearchParams({ workspace_id: this.#workspace });
+      // With a cookie there is no auth frame to say it in.
+      if (this.#token === null) this.#place(([name, value]) => query.set(name, value));
+      socket = new WebSocket(`${this.#base.replace(/^http/, 'ws')}/ws?${query}`);
     } catch {
-      this.#lost(null, false);
+      this.#lost(null);
       return;
     }
     this.#socket = socket;
     this.#watch(OPEN_WITHIN_MS);
     socket.onopen = ours(() => {
-      const payload = { token: this.#token };
-      if (this.#position) {
-        payload.since = this.#position.seq;
-        payload.epoch = this.#position.epoch;
-        if (this.#position.id) payload.since_id = this.#position.id;
-      }
-      socket.send(JSON.stringify({ type: 'auth', payload }));
+      if (this.#token !== null) this.#authenticate();
     });
     socket.onmessage = ours(({ data }) => {
-      const frame = JSON.parse(data);
-      if (frame.type === 'auth_ack') opened = true;
-      this.#take(frame);
+      this.#take(JSON.parse(data));
+      if (!gone()) this.#watch(this.#heard ? 2 * this.#interval : OPEN_WITHIN_MS);
     });
-    socket.onclose = ours((close) => this.#lost(close, opened));
+    socket.onclose = ours((close) => this.#lost(close));
+  }
+
+  /** Tells each part of the position by its name in the protocol. */
+  #place(tell) {
+    if (!this.#position) return;
+    const { epoch, seq, id } = this.#position;
+    Object.entries({ since: seq, epoch, since_id: id }).filter(([, value]) => value !== undefined).forEach(tell);
+  }
+
+  #authenticate() {
+    const payload = { token: this.#token };
+    if (!this.#heard) this.#place(([name, value]) => { payload[name] = value; });
+    this.#socket.send(JSON.stringify({ type: 'auth', payload }));
   }
 
   #take(frame) {
-    if (frame.type === 'auth_ack') {
+    if (frame.type === 'auth_ack' || frame.type === 'hello') {
+      // The answer to a refresh.
+      if (this.#heard) return;
       const { epoch, seq, recovered, ping_interval_ms: interval } = frame.payload;
+      this.#heard = true;
       this.#attempt = 0;
       this.#failedOpens = 0;
       this.#interval = interval;
+      const generation = this.#generation;
       if (recovered !== true) {
         const asked = this.#position !== null;
         this.#position = { epoch, seq };
         if (asked || recovered === false) this.dispatchEvent(new CustomEvent('reset'));
       }
-      this.#say('live');
+      if (generation === this.#generation) this.#say('live');
+    } else if (frame.type === 'refresh') {
+      this.#renew();
     } else if (typeof frame.seq === 'number') {
       this.#deliver(frame);
     } else if (frame.type === 'heartbeat' && this.#position && frame.payload.seq !== this.#position.seq) {
       // The hub says it wrote something that never came: the stream is not to be trusted.
       this.#socket?.close();
     }
-    this.#watch(2 * this.#interval);
+  }
+
+  async #renew() {
+    const generation = this.#generation;
+    try {
+      const token = await this.#refresh?.();
+      if (!token || generation !== this.#generation) return;
+      this.#token = token;
+      this.#authenticate();
+    } catch {
+      // The old one holds a little longer; its end is told by the hub.
+    }
   }
 
   #interval = 25_000;
@@ -166,12 +201,14 @@ export class Stream extends EventTarget {
     clearTimeout(this.#watchdog);
     const generation = this.#generation;
     this.#watchdog = setTimeout(() => {
-      if (generation === this.#generation) this.#lost(null, true);
+      if (generation === this.#generation) this.#lost(null);
     }, ms);
   }
 
-  #lost(close, opened) {
+  #lost(close) {
+    const opened = this.#heard;
     this.#drop();
+    const generation = this.#generation;
     if (close && terminal(close.code)) {
       this.#say('refused', close.reason);
       return;
@@ -183,6 +220,7 @@ export class Stream extends EventTarget {
       return;
     }
     this.#say('reconnecting');
+    if (generation !== this.#generation) return;
     this.#later(retryAfter(close?.reason) ?? backoff(this.#attempt));
   }
 
@@ -208,31 +246,34 @@ export class Stream extends EventTarget {
       this.#abort = new AbortController();
       try {
         const query = new URLSearchParams({ workspace_id: this.#workspace, wait_ms: String(POLL_WAIT_MS) });
-        if (this.#position) {
-          query.set('since', String(this.#position.seq));
-          query.set('epoch', this.#position.epoch);
-        }
+        this.#place(([name, value]) => query.set(name, value));
         const answer = await fetch(`${this.#base}/api/events?${query}`, {
-          headers: { authorization: `Bearer ${this.#token}` },
+          headers: this.#token === null ? {} : { authorization: `Bearer ${this.#token}` },
+          credentials: 'include',
           signal: this.#abort.signal,
         });
+        const body = await answer.json().catch(() => ({}));
         if (gone()) return;
         if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
           this.#drop();
-          this.#say('refused', (await answer.json()).error);
+          this.#say('refused', body.error);
           return;
         }
         if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-        const { epoch, events, seq, recovered } = await answer.json();
-        if (gone()) return;
+        const { epoch, events, seq, recovered } = body;
         failures = 0;
         this.#say('polling');
+        if (gone()) return;
         if (recovered !== true) {
           const asked = this.#position !== null;
           this.#position = { epoch, seq };
           if (asked) this.dispatchEvent(new CustomEvent('reset'));
         }
-        for (const event of events) this.#deliver(event);
+        for (const event of events) {
+          if (gone()) return;
+          this.#deliver(event);
+        }
+        if (gone()) return;
         rounds += 1;
         if (rounds % 5 === 0) {
           this.#failedOpens = BLOCKED_AFTER - 1;
@@ -243,6 +284,7 @@ export class Stream extends EventTarget {
         if (gone()) return;
         failures += 1;
         this.#say('reconnecting');
+        if (gone()) return;
         await new Promise((done) => setTimeout(done, backoff(failures)));
       }
     }

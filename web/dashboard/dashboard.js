@@ -2,7 +2,6 @@
 import { Stream } from '/assets/heartwire.js';
 
 const at = (id) => document.getElementById(id);
-const KEY = 'heartwire.token';
 const WORDS = {
   connecting: 'connecting…',
   live: 'live',
@@ -12,13 +11,18 @@ const WORDS = {
   stopped: '',
 };
 
-let token = sessionStorage.getItem(KEY);
 let stream = null;
 const runtimes = new Map();
 
-async function call(path) {
-  const answer = await fetch(path, { headers: { authorization: `Bearer ${token}` } });
-  const body = await answer.json();
+/** The session's cookie goes along by itself; what proves that a page of the hub sent it does not. */
+function proof() {
+  const csrf = /(?:^|; )multica_csrf=([^;]*)/.exec(document.cookie);
+  return csrf ? { 'x-csrf-token': csrf[1] } : {};
+}
+
+async function call(path, method = 'GET', json = undefined) {
+  const answer = await fetch(path, { method, headers: proof(), body: json && JSON.stringify(json) });
+  const body = answer.status === 204 ? null : await answer.json();
   if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status });
   return { body, headers: answer.headers };
 }
@@ -33,8 +37,6 @@ function show(signedIn) {
 function leave(why = '') {
   stream?.stop();
   stream = null;
-  token = null;
-  sessionStorage.removeItem(KEY);
   runtimes.clear();
   show(false);
   at('refusal').textContent = why;
@@ -43,21 +45,36 @@ function leave(why = '') {
 async function enter() {
   try {
     const { body } = await call('/api/workspaces');
-    sessionStorage.setItem(KEY, token);
     const choice = at('workspace');
     choice.replaceChildren(...body.map(({ id, name }) => new Option(name, id)));
     show(true);
     if (body.length > 0) await follow(body[0].id);
   } catch (error) {
-    leave(error.status === 401 ? 'This token is not accepted.' : `The hub does not answer: ${error.message}`);
+    leave(error.status === 401 ? '' : `The hub does not answer: ${error.message}`);
   }
+}
+
+async function signIn(token) {
+  try {
+    await call('/auth/session', 'POST', { token });
+  } catch (error) {
+    leave(error.status === 401 ? 'This token is not accepted.' : `The hub does not answer: ${error.message}`);
+    return;
+  }
+  await enter();
+}
+
+async function signOut() {
+  const ended = call('/auth/session', 'DELETE').catch(() => {});
+  leave();
+  await ended;
 }
 
 /** Loads the list and its position, and follows from exactly there. */
 async function follow(workspace) {
   stream?.stop();
   const position = await load(workspace);
-  stream = new Stream({ base: location.origin, workspace, token, position });
+  stream = new Stream({ base: location.origin, workspace, position });
   const mine = stream;
   stream.addEventListener('state', ({ detail }) => {
     at('state').textContent = WORDS[detail.state];
@@ -135,13 +152,12 @@ setInterval(() => {
 }, 1000);
 at('enter').addEventListener('submit', (event) => {
   event.preventDefault();
-  token = at('token').value.trim();
+  const token = at('token').value.trim();
   at('token').value = '';
   at('refusal').textContent = '';
-  enter();
+  signIn(token);
 });
-at('leave').addEventListener('click', () => leave());
+at('leave').addEventListener('click', signOut);
 at('workspace').addEventListener('change', ({ target }) => follow(target.value));
 
-if (token) enter();
-else show(false);
+enter();
