@@ -126,7 +126,8 @@ mod tests {
     fn pages_of_the_same_host_of_a_listed_origin_or_behind_a_trusted_proxy_are_admitted() {
         let origins = Origins::new(vec!["http://localhost:3000".into(), "https://multica.ai".into()]);
         let far = "192.0.2.1";
-        let cases: &[(&str, &[(&'static str, &str)], bool)] = &[
+        type Case<'c> = (&'c str, &'c [(&'static str, &'c str)], bool);
+        let cases: &[Case<'_>] = &[
             (far, &[("host", "hub.example")], true),
             (far, &[("host", "hub.example"), ("origin", "http://hub.example")], true),
             (far, &[("host", "hub.example"), ("origin", "https://hub.example")], true),

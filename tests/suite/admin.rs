@@ -93,3 +93,17 @@ async fn two_hubs_do_not_share_a_data_folder() {
     let second = heartwire::app::App::start(hub.config.clone()).await.err().expect("refused");
     assert!(second.to_string().contains("another hub uses the data folder"), "{second}");
 }
+
+#[tokio::test]
+async fn a_first_start_on_a_taken_port_makes_nothing_that_is_told_only_once() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let busy = crate::support::hub::config(dir.path().to_path_buf(), None, &[("HEARTWIRE_LISTEN", &address)]);
+    let refused = heartwire::app::App::start(busy).await.err().expect("the port is taken").to_string();
+    assert!(refused.contains(&address), "{refused}");
+    let free = crate::support::hub::config(dir.path().to_path_buf(), None, &[]);
+    let app = heartwire::app::App::start(free).await.unwrap();
+    assert!(app.first_token().is_some(), "the first owner was made unseen");
+    app.stop().await;
+}

@@ -16,6 +16,8 @@ on_both_stores!(
     a_deregistered_runtime_comes_back_with_a_later_request_only,
     a_failing_database_never_says_gone,
     bad_input_has_a_clear_answer,
+    what_is_stored_and_sent_of_a_registration_has_limits,
+    a_deregistration_does_not_soften_a_revocation,
 );
 
 async fn a_june_daemon_starts(backend: Backend) {
@@ -387,4 +389,40 @@ async fn bad_input_has_a_clear_answer(backend: Backend) {
     let answer = hub.raw("POST", "/api/daemon/register", Some(&hub.token), body.into(), &[]).await.expect(200);
     assert_eq!(answer["runtimes"][0]["name"], "a\u{FFFD}b");
     assert_eq!(answer["runtimes"][0]["device_info"], "\u{FFFD}");
+}
+
+async fn what_is_stored_and_sent_of_a_registration_has_limits(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let (mut browser, _) = hub.browser().await;
+    let register = async |device: String, entries: usize| {
+        let runtimes: Vec<Value> =
+            (0..entries).map(|index| json!({ "type": format!("p{index}"), "name": "n".repeat(500) })).collect();
+        let body =
+            json!({ "workspace_id": hub.workspace, "daemon_id": "d", "device_name": device, "runtimes": runtimes });
+        hub.post("/api/daemon/register", body).await
+    };
+    register("x".repeat(513), 1).await.refused(400, "names and versions have at most 512 characters");
+    register("x".repeat(500_000), 256).await.refused(400, "names and versions have at most 512 characters");
+    register("x".into(), 257).await.refused(400, "at most 256 runtimes");
+    // The largest one allowed: sockets get what is small of it, and the mark.
+    register("x".repeat(512), 256).await.expect(200);
+    assert_eq!(browser.next().await["payload"], json!({ "truncated": true }));
+    // Two entries of one provider are one row, and one in the event.
+    let body = json!({ "workspace_id": hub.workspace, "daemon_id": "e", "runtimes": [{ "type": "claude" }, { "type": " Claude " }] });
+    let answer = hub.post("/api/daemon/register", body).await.expect(200);
+    assert_eq!(answer["runtimes"][0]["id"], answer["runtimes"][1]["id"], "one for each entry");
+    assert_eq!(browser.next().await["payload"]["runtimes"].as_array().unwrap().len(), 1);
+}
+
+async fn a_deregistration_does_not_soften_a_revocation(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let token = hub.member("m@example.com", "member").await;
+    let runtime = hub.register_as(&token, hub.workspace, "d", &["claude"]).await[0];
+    hub.call("POST", &format!("/api/workspaces/{}/leave", hub.workspace), Some(&token), Value::Null).await.expect(204);
+    hub.post("/api/daemon/deregister", json!({ "runtime_ids": [runtime] })).await.expect(200);
+    hub.post(&format!("/api/workspaces/{}/members", hub.workspace), json!({ "email": "m@example.com" }))
+        .await
+        .expect(201);
+    hub.call("POST", "/api/daemon/heartbeat", Some(&token), json!({ "runtime_id": runtime })).await.expect(200);
+    assert_eq!(hub.runtime(runtime).await.unwrap()["status"], "offline");
 }

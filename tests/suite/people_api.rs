@@ -18,6 +18,7 @@ on_both_stores!(
     another_workspace_is_absent,
     runtimes_are_listed_changed_and_removed,
     a_workspace_is_selected_by_slug_before_id,
+    a_change_that_changes_nothing_is_none,
 );
 
 async fn me_is_shown_and_changed(backend: Backend) {
@@ -311,4 +312,19 @@ async fn a_workspace_is_selected_by_slug_before_id(backend: Backend) {
     hub.get(&format!("/api/runtimes?workspace_slug=nowhere&workspace_id={id}"))
         .await
         .refused(404, "workspace not found");
+}
+
+async fn a_change_that_changes_nothing_is_none(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let (mut browser, _) = hub.browser().await;
+    hub.app.advance_clock(std::time::Duration::from_secs(5));
+    let workspace = hub.get(&format!("/api/workspaces/{}", hub.workspace)).await.expect(200);
+    let same = json!({ "name": workspace["name"], "repos": workspace["repos"], "settings": workspace["settings"], "issue_prefix": "" });
+    assert_eq!(hub.patch(&format!("/api/workspaces/{}", hub.workspace), same).await.expect(200), workspace);
+    let me = hub.get("/api/me").await.expect(200);
+    assert_eq!(hub.patch("/api/me", json!({ "name": me["name"], "timezone": "" })).await.expect(200), me);
+    browser.quiet_for(std::time::Duration::from_millis(100)).await;
+    let changed = hub.patch(&format!("/api/workspaces/{}", hub.workspace), json!({ "context": "c" })).await.expect(200);
+    assert_ne!(changed["updated_at"], workspace["updated_at"]);
+    assert_eq!(browser.next().await["type"], "workspace:updated");
 }

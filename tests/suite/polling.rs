@@ -11,6 +11,8 @@ on_both_stores!(
     a_poll_judges_positions_like_the_socket,
     a_list_and_a_stream_from_its_position_miss_nothing,
     the_first_page_is_served_with_a_strict_policy,
+    a_waiting_poll_is_answered_when_the_hub_goes_down,
+    the_last_pruned_event_is_a_position_to_go_on_from,
 );
 
 fn seqs(answer: &Value) -> Vec<u64> {
@@ -118,4 +120,34 @@ async fn the_first_page_is_served_with_a_strict_policy(backend: Backend) {
         assert_eq!(hub.call("GET", &format!("/assets/{name}"), None, Value::Null).await.status, 200, "{name}");
     }
     hub.call("GET", "/assets/nothing", None, Value::Null).await.refused(404, "404 page not found");
+}
+
+async fn a_waiting_poll_is_answered_when_the_hub_goes_down(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let epoch = hub.get(&format!("/api/events?workspace_id={}", hub.workspace)).await.expect(200)["epoch"].clone();
+    let url = hub.url(&format!(
+        "/api/events?workspace_id={}&since=0&epoch={}&wait_ms=20000",
+        hub.workspace,
+        epoch.as_str().unwrap()
+    ));
+    let poll = crate::support::hub::http_client().get(url).bearer_auth(&hub.token).send();
+    let poll = tokio::spawn(poll);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    hub.app.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "it waited for the poll: {:?}", began.elapsed());
+    assert_eq!(poll.await.unwrap().expect("an answer").status(), 200);
+}
+
+async fn the_last_pruned_event_is_a_position_to_go_on_from(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let path = format!("/api/events?workspace_id={}", hub.workspace);
+    hub.app.emit(&[(hub.workspace, 3)], "a", 0).await.unwrap();
+    let epoch = hub.get(&path).await.expect(200)["epoch"].as_str().unwrap().to_owned();
+    let last = hub.get(&format!("{path}&since=0&epoch={epoch}")).await.expect(200)["events"][2]["event_id"].clone();
+    hub.app.advance_clock(Duration::from_secs(25 * 3600));
+    assert_eq!(hub.app.prune_events(&hub.config).await.unwrap(), 3);
+    let position = format!("{path}&epoch={epoch}&since_id={}", last.as_str().unwrap());
+    assert_eq!(hub.get(&format!("{position}&since=3")).await.expect(200)["recovered"], true, "it has missed nothing");
+    assert_eq!(hub.get(&format!("{position}&since=2")).await.expect(200)["recovered"], false);
 }

@@ -25,6 +25,8 @@ const AWAY: Duration = Duration::from_secs(1);
 /// A browser and where it is.
 pub struct Browser {
     index: usize,
+    /// Between two cuts of its connection, on average.
+    cut: Option<Duration>,
     shared: Arc<Shared>,
     place: Option<Place>,
     backoff: Backoff,
@@ -51,8 +53,8 @@ enum End {
 
 impl Browser {
     /// A browser that is not connected yet.
-    pub fn new(index: usize, shared: Arc<Shared>) -> Self {
-        Self { index, shared, place: None, backoff: Backoff::of_a_browser(), seen: false }
+    pub fn new(index: usize, cut: Option<Duration>, shared: Arc<Shared>) -> Self {
+        Self { index, cut, shared, place: None, backoff: Backoff::of_a_browser(), seen: false }
     }
 
     /// Follows the workspace until the simulation ends or the hub refuses for good.
@@ -142,7 +144,7 @@ impl Browser {
         let live_from = welcome.seq;
         // A heartbeat frame every ping interval; two of them missing is a dead connection.
         let silence = Duration::from_millis(welcome.ping_interval_ms.max(1000)) * 5 / 2;
-        let cut = self.shared.cut.map(|every| Instant::now() + every.mul_f64(rand::random_range(0.5..1.5)));
+        let cut = self.cut.map(|every| Instant::now() + every.mul_f64(rand::random_range(0.5..1.5)));
         let mut heard = Instant::now();
         let mut timer: Pin<Box<Sleep>> = Box::pin(tokio::time::sleep_until(earlier(heard + silence, cut)));
         loop {

@@ -63,15 +63,18 @@ pub(super) struct Simulate {
     /// Slug or id; the token's first workspace by default.
     #[arg(long)]
     workspace: Option<String>,
-    /// How many daemons.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    daemons: usize,
+    /// How many daemons; 3 by default, none with --idle.
+    #[arg(long, value_name = "N")]
+    daemons: Option<usize>,
     /// How many runtimes each of them has.
     #[arg(long, value_name = "M", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     runtimes: u16,
-    /// How many browsers.
-    #[arg(long, value_name = "B", default_value_t = 2)]
-    browsers: usize,
+    /// How many browsers; 2 by default, none with --idle.
+    #[arg(long, value_name = "B")]
+    browsers: Option<usize>,
+    /// More browsers, which authenticate and then only listen: what does an open socket cost the hub?
+    #[arg(long, value_name = "N")]
+    idle: Option<usize>,
     /// Between two beats of a runtime; 100ms at least.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     beat: Duration,
@@ -143,13 +146,14 @@ impl Simulate {
         if !self.rate.is_finite() || self.rate < 0.0 {
             return Err(Error::invalid("invalid_rate", "--rate is a number of registrations a second"));
         }
+        let unless_idle = |count| if self.idle.is_some() { 0 } else { count };
+        let daemons = self.daemons.unwrap_or(unless_idle(3));
+        let browsers = self.browsers.unwrap_or(unless_idle(2));
+        let idle = self.idle.unwrap_or(0);
         let seed = self.seed.unwrap_or_else(this_machine);
         let plan = Plan {
-            shape: Shape {
-                daemons: self.daemons,
-                runtimes: self.daemons * usize::from(self.runtimes),
-                browsers: self.browsers,
-            },
+            shape: Shape { daemons, runtimes: daemons * usize::from(self.runtimes), browsers: browsers + idle },
+            idle,
             runtimes: self.runtimes.into(),
             daemon_ids: format!("sim-{seed}-"),
             beat: self.beat,
@@ -166,6 +170,8 @@ impl Simulate {
 /// What is simulated.
 struct Plan {
     shape: Shape,
+    /// How many of the browsers only listen.
+    idle: usize,
     runtimes: usize,
     daemon_ids: String,
     beat: Duration,
@@ -188,8 +194,6 @@ struct Shared {
     transport: Transport,
     /// Between two re-registrations of one daemon.
     register_every: Option<Duration>,
-    /// Between two cuts of one browser, on average.
-    cut: Option<Duration>,
     stop_daemons: CancellationToken,
     stop_browsers: CancellationToken,
 }
@@ -204,7 +208,7 @@ pub(super) struct Simulation {
 
 impl Simulation {
     fn start(hub: Hub, workspace: String, plan: Plan) -> Result<Self> {
-        let Plan { shape, runtimes, daemon_ids, beat, transport, rate, cut } = plan;
+        let Plan { shape, idle, runtimes, daemon_ids, beat, transport, rate, cut } = plan;
         let every = (rate > 0.0).then(|| Duration::try_from_secs_f64(shape.daemons as f64 / rate));
         let register_every = every.transpose().map_err(|_| Error::invalid("invalid_rate", "--rate is too small"))?;
         let shared = Arc::new(Shared {
@@ -216,7 +220,6 @@ impl Simulation {
             beat,
             transport,
             register_every,
-            cut,
             stop_daemons: CancellationToken::new(),
             stop_browsers: CancellationToken::new(),
         });
@@ -227,7 +230,8 @@ impl Simulation {
             whole.mul_f64(rand::random_range(0.0..1.0))
         };
         for index in 0..shape.browsers {
-            simulation.browsers.spawn(Browser::new(index, shared.clone()).run(ramp(shape.browsers)));
+            let cut = cut.filter(|_| index >= idle);
+            simulation.browsers.spawn(Browser::new(index, cut, shared.clone()).run(ramp(shape.browsers)));
         }
         for index in 0..shape.daemons {
             simulation.daemons.spawn(Daemon::new(index, shared.clone()).run(ramp(shape.daemons)));
@@ -291,6 +295,7 @@ pub(super) async fn demo(hub: SocketAddr, demo: Demo) -> Result<Simulation> {
     let url = format!("http://{}", SocketAddr::new(ip, hub.port()));
     let plan = Plan {
         shape: Shape { daemons: 3, runtimes: 6, browsers: 0 },
+        idle: 0,
         runtimes: 2,
         daemon_ids: "sim-demo-".to_owned(),
         beat: Duration::from_secs(15),
@@ -351,7 +356,6 @@ impl Shared {
             beat: Duration::from_secs(15),
             transport: Transport::Ws,
             register_every: None,
-            cut: None,
             stop_daemons: CancellationToken::new(),
             stop_browsers: CancellationToken::new(),
         }
