@@ -81,7 +81,7 @@ impl App {
 
         let registry = Arc::new(Registry::default());
         let fleet = Arc::new(Fleet::new(db.clone(), registry.clone(), config.fleet.clone()));
-        let sockets = Sockets {
+        let sockets = Arc::new(Sockets {
             db: db.clone(),
             lanes: lanes.clone(),
             credentials: credentials.clone(),
@@ -92,7 +92,7 @@ impl App {
             node: uuid::Uuid::new_v4().simple().to_string()[..12].into(),
             tracker: TaskTracker::new(),
             draining: CancellationToken::new(),
-        };
+        });
         let parts = Arc::new(Parts {
             db,
             credentials,

@@ -50,7 +50,7 @@ pub struct Parts {
     /// The runtimes.
     pub fleet: Arc<Fleet>,
     /// The sockets.
-    pub sockets: Sockets,
+    pub sockets: Arc<Sockets>,
     /// When tokens were used.
     pub last_used: Arc<LastUsed>,
     /// Where people come from.

@@ -49,39 +49,41 @@ pub struct Opening {
     /// The session's cookie, if there was one; everybody else sends an auth frame.
     pub cookie: Option<String>,
     /// The place among those who have not said who they are.
+    #[allow(dead_code, reason = "held until the socket has authenticated")]
     pub place: Option<Place>,
 }
 
 /// Answers the upgrade request.
-pub fn accept(sockets: &Sockets, request: Request<Body>, opening: Opening) -> Result<Response> {
+pub fn accept(sockets: &Arc<Sockets>, request: Request<Body>, opening: Opening) -> Result<Response> {
     let limits = Limits {
         ping: sockets.settings.browser_ping,
         silence: sockets.settings.browser_silence,
         stuck: sockets.settings.stuck_after,
         max_message: sockets.settings.max_message,
     };
-    upgrade::accept(sockets, request, limits, Browser { sockets: sockets.clone(), opening })
+    upgrade::accept(sockets, request, limits, Browser { sockets: sockets.clone(), opening: Box::new(opening) })
 }
 
 struct Browser {
-    sockets: Sockets,
-    opening: Opening,
+    sockets: Arc<Sockets>,
+    opening: Box<Opening>,
 }
 
 impl Session for Browser {
     #[allow(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
-    fn run<T: Transport>(mut self, mut connection: Box<Connection<T>>) -> impl Future<Output = ()> + Send {
+    fn run<T: Transport>(self, mut connection: Box<Connection<T>>) -> impl Future<Output = ()> + Send {
         async move {
             let opened = Instant::now();
-            let workspace = self.opening.workspace;
-            let mut entry = self.sockets.registry.enter(workspace);
+            let Self { sockets, opening } = self;
+            let workspace = opening.workspace;
+            let mut entry = sockets.registry.enter(workspace);
             // A drain that began before the entry was made has not seen it.
-            if self.sockets.draining.is_cancelled() {
+            if sockets.draining.is_cancelled() {
                 entry.peer().close(Close::new(close::DRAINING, "retry_after_ms=1000"));
             }
             // Boxed: what a socket needs while it opens or ends is not kept while it lives.
-            let end = match Box::pin(self.authenticate(&mut connection, &mut entry)).await {
-                Ok(mut live) => follow(&self.sockets, &mut connection, &mut entry, &mut live).await,
+            let end = match Box::pin(authenticate(&sockets, opening, &mut connection, &mut entry)).await {
+                Ok(mut live) => follow(&sockets, &mut connection, &mut entry, &mut live).await,
                 Err(end) => end,
             };
             tracing::debug!(%workspace, ?end, seconds = opened.elapsed().as_secs(), "browser disconnected");
@@ -95,52 +97,50 @@ impl Session for Browser {
     }
 }
 
-impl Browser {
-    async fn authenticate<T: Transport>(
-        &mut self,
-        connection: &mut Connection<T>,
-        entry: &mut Entry,
-    ) -> Result<Live, Ended> {
-        let cookie = self.opening.cookie.take();
-        let has_cookie = cookie.is_some();
-        let (secret, position) = match cookie {
-            Some(session) => (session, Position::default()),
-            None => {
-                let within = self.sockets.settings.auth_within;
-                let first = tokio::time::timeout(within, first_frame(connection, entry.peer())).await;
-                let text = first.unwrap_or_else(|_| Err(refuse(connection, "authentication timed out")))?;
-                let auth = read_auth(&text).map_err(|why| refuse(connection, why))?;
-                (auth.token, auth.position)
-            }
-        };
-        let position = if position == Position::default() { self.opening.position.clone() } else { position };
-        let admission = Admission { sockets: &self.sockets, workspace: self.opening.workspace };
-        // What the connection is driven by may not touch its entry, so the entry lends its mailbox.
-        let mailbox = entry.mailbox();
-        let admitted = connection.drive(mailbox.peer(), admission.admit(entry, &secret, &position)).await;
-        match admitted {
-            Ok(Ok(Admitted { user, expires_at, lane, follower, welcome })) => {
-                let client = std::mem::take(&mut self.opening.client);
-                tracing::debug!(workspace = %self.opening.workspace, %user, client, seq = welcome.seq, recovered = ?welcome.recovered, "browser connected");
-                self.opening.place = None;
-                let welcome = if has_cookie { Outbound::Hello(welcome) } else { Outbound::AuthAck(welcome) };
-                connection.send(&welcome.json());
-                let mut live = Live { user, lane, follower, page: None, expires_at, asked: false, fleet: false };
-                live.set_alarm(&self.sockets, connection);
-                Ok(live)
-            }
-            Ok(Err(Error::Refused(refusal))) => {
-                connection.send(&Outbound::auth_error(&*refusal.text).json());
-                Err(Ended::ByUs(goodbye(&refusal)))
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "admitting a browser");
-                Err(Ended::ByUs(Close::new(close::DRAINING, "retry_after_ms=2000")))
-            }
-            Err(Signal::Close(close)) => Err(Ended::ByUs(close)),
-            Err(Signal::Ended(end)) => Err(end),
-            Err(_) => Err(refuse(connection, "authentication failed")),
+async fn authenticate<T: Transport>(
+    sockets: &Sockets,
+    mut opening: Box<Opening>,
+    connection: &mut Connection<T>,
+    entry: &mut Entry,
+) -> Result<Live, Ended> {
+    let cookie = opening.cookie.take();
+    let has_cookie = cookie.is_some();
+    let (secret, position) = match cookie {
+        Some(session) => (session, Position::default()),
+        None => {
+            let within = sockets.settings.auth_within;
+            let first = tokio::time::timeout(within, first_frame(connection, entry.peer())).await;
+            let text = first.unwrap_or_else(|_| Err(refuse(connection, "authentication timed out")))?;
+            let auth = read_auth(&text).map_err(|why| refuse(connection, why))?;
+            (auth.token, auth.position)
         }
+    };
+    let position = if position == Position::default() { opening.position.clone() } else { position };
+    let admission = Admission { sockets: sockets, workspace: opening.workspace };
+    // What the connection is driven by may not touch its entry, so the entry lends its mailbox.
+    let mailbox = entry.mailbox();
+    let admitted = connection.drive(mailbox.peer(), admission.admit(entry, &secret, &position)).await;
+    match admitted {
+        Ok(Ok(Admitted { user, expires_at, lane, follower, welcome })) => {
+            tracing::debug!(workspace = %opening.workspace, %user, client = opening.client, seq = welcome.seq, recovered = ?welcome.recovered, "browser connected");
+            drop(opening);
+            let welcome = if has_cookie { Outbound::Hello(welcome) } else { Outbound::AuthAck(welcome) };
+            connection.send(&welcome.json());
+            let mut live = Live { user, lane, follower, page: None, expires_at, asked: false, fleet: false };
+            live.set_alarm(sockets, connection);
+            Ok(live)
+        }
+        Ok(Err(Error::Refused(refusal))) => {
+            connection.send(&Outbound::auth_error(&*refusal.text).json());
+            Err(Ended::ByUs(goodbye(&refusal)))
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "admitting a browser");
+            Err(Ended::ByUs(Close::new(close::DRAINING, "retry_after_ms=2000")))
+        }
+        Err(Signal::Close(close)) => Err(Ended::ByUs(close)),
+        Err(Signal::Ended(end)) => Err(end),
+        Err(_) => Err(refuse(connection, "authentication failed")),
     }
 }
 
@@ -367,6 +367,6 @@ mod tests {
         let size = size_of_answer(|browser: Browser, connection: Box<Connection<tokio::net::TcpStream>>| {
             browser.run(connection)
         });
-        assert!(size <= 1024, "the session's future has {size} bytes; ten thousand sockets pay for each");
+        assert!(size <= 768, "the session's future has {size} bytes; ten thousand sockets pay for each");
     }
 }

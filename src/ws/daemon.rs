@@ -42,7 +42,7 @@ pub struct Opening {
 }
 
 /// Answers the upgrade request.
-pub fn accept(sockets: &Sockets, request: Request<Body>, opening: Opening) -> Result<Response> {
+pub fn accept(sockets: &Arc<Sockets>, request: Request<Body>, opening: Opening) -> Result<Response> {
     let limits = Limits {
         ping: sockets.settings.daemon_ping,
         silence: sockets.settings.daemon_silence,
@@ -53,7 +53,7 @@ pub fn accept(sockets: &Sockets, request: Request<Body>, opening: Opening) -> Re
 }
 
 struct Daemon {
-    sockets: Sockets,
+    sockets: Arc<Sockets>,
     opening: Opening,
 }
 
@@ -96,7 +96,7 @@ impl Session for Daemon {
 }
 
 struct Beats {
-    sockets: Sockets,
+    sockets: Arc<Sockets>,
     driver: Driver,
     opened: Timestamp,
     permits: Arc<Semaphore>,

@@ -28,7 +28,6 @@ pub use settings::{KEYS, Settings};
 pub use upgrade::check;
 
 /// What the sockets need of the rest.
-#[derive(Clone)]
 pub struct Sockets {
     /// The store.
     pub db: Db,
