@@ -10,27 +10,34 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::registry as metrics;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::{self, Api, Parts},
     config::Config,
-    db::{self, DataDirLock, Db},
+    db::{self, DataDirLock, Db, read_or_store},
     error::{Error, Result},
-    events::{self, Journal, Lanes},
-    fleet::Fleet,
+    events::{self, Journal, Lanes, Nodes, Relay},
+    fleet::{self, Fleet, Liveness},
+    flows::{hear::Ears, recheck::recheck},
     hub::Registry,
     identity::{
         Credentials, LastUsed,
         bootstrap::{self, Demo, FirstOwner},
         sessions,
     },
+    redis_link::RedisLink,
     ws::{Door, Sockets},
 };
 
 /// Between two runs of the small jobs.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// Between two checks of what is believed about tokens and memberships.
+const RECHECK: Duration = Duration::from_secs(30);
+/// The hub's own name in a Redis that it may share.
+const HUB_ID: &str = "hub_id";
 /// Requests and sockets have this long to end; sockets are told within the first part of it.
 const SHUTDOWN: Duration = Duration::from_secs(8);
 const DRAIN: Duration = Duration::from_secs(3);
@@ -49,6 +56,7 @@ pub struct App {
     first_owner: Option<FirstOwner>,
     parts: Arc<Parts>,
     lanes: Arc<Lanes>,
+    ears: Arc<Ears>,
     stop: CancellationToken,
     listening: CancellationToken,
     connections: TaskTracker,
@@ -64,9 +72,6 @@ impl App {
             None => Some(db::lock_data_dir(&config.db.data_dir)?),
             Some(_) => None,
         };
-        if config.redis_url.is_some() {
-            tracing::warn!("redis.url is set, but one node keeps its liveness in the database and uses no Redis yet");
-        }
         // Before anything is made that is told only once.
         let listener = TcpListener::bind(config.listen)
             .await
@@ -80,7 +85,36 @@ impl App {
         let credentials = Arc::new(Credentials::open(&db, config.identity.session_ttl).await?);
 
         let registry = Arc::new(Registry::default());
-        let fleet = Arc::new(Fleet::new(db.clone(), registry.clone(), config.fleet.clone()));
+        let stop = CancellationToken::new();
+        let node: Arc<str> = uuid::Uuid::new_v4().simple().to_string()[..12].into();
+        let nodes = Nodes::new();
+        let hub = read_or_store(&db, HUB_ID, uuid::Uuid::new_v4().simple().to_string()).await?;
+        let redis = config.redis_url.as_deref().map(RedisLink::new).transpose()?;
+        let (ttl, clock) = (config.fleet.lease_ttl, db.clock().clone());
+        let (relay, liveness) = match redis {
+            Some(link) => (
+                Some(Relay::start(link.clone(), &hub, node.clone(), &lanes, &nodes, stop.clone())),
+                Liveness::in_redis(link, &hub, ttl, clock, stop.clone()),
+            ),
+            None => (None, Liveness::in_memory(ttl, clock)),
+        };
+        let mut metrics = metrics::Registry::default();
+        let fleet = Fleet::new(fleet::Parts {
+            db: db.clone(),
+            nodes: nodes.clone(),
+            lanes: lanes.clone(),
+            credentials: credentials.clone(),
+            liveness,
+            settings: config.fleet.clone(),
+            node: node.clone(),
+            metrics: fleet::Metrics::new(&mut metrics),
+        });
+        let ears =
+            Arc::new(Ears { registry: registry.clone(), credentials: credentials.clone(), fleet: fleet.clone() });
+        nodes.listen({
+            let ears = ears.clone();
+            move |message| ears.hear(message)
+        });
         let sockets = Arc::new(Sockets {
             db: db.clone(),
             lanes: lanes.clone(),
@@ -89,15 +123,18 @@ impl App {
             fleet: fleet.clone(),
             registry,
             settings: config.ws.clone(),
-            node: uuid::Uuid::new_v4().simple().to_string()[..12].into(),
+            node,
             tracker: TaskTracker::new(),
             draining: CancellationToken::new(),
         });
         let parts = Arc::new(Parts {
             db,
             credentials,
+            nodes,
+            relay,
             fleet,
             sockets,
+            metrics,
             settings: config.api.clone(),
             last_used: Arc::new(LastUsed::default()),
             ready: Arc::new(AtomicBool::new(true)),
@@ -108,13 +145,20 @@ impl App {
             first_owner,
             parts: parts.clone(),
             lanes: lanes.clone(),
-            stop: CancellationToken::new(),
+            ears,
+            stop,
             listening: CancellationToken::new(),
             connections: TaskTracker::new(),
             jobs: TaskTracker::new(),
             _data_dir: data_dir,
         };
         app.jobs.spawn(lanes.keep_whole(parts.db.clone(), app.stop.clone()));
+        let fleet = &app.parts.fleet;
+        app.jobs.spawn(fleet.clone().keep_flushing(app.stop.clone()));
+        app.jobs.spawn(fleet.clone().keep_judging(app.stop.clone()));
+        app.jobs.spawn(fleet.clone().keep_sweeping(app.stop.clone()));
+        app.jobs.spawn(fleet.clone().keep_showing(app.stop.clone()));
+        app.jobs.spawn(rechecking(app.ears.clone(), app.stop.clone()));
         app.jobs.spawn(housekeeping(parts.clone(), config.events, app.stop.clone()));
         app.jobs.spawn(api::server::serve(
             listener,
@@ -151,6 +195,37 @@ impl App {
         self.parts.db.statements()
     }
 
+    /// Writes the beats that are due; the flush does it every tick. Returns how many rows.
+    pub async fn flush(&self) -> usize {
+        self.parts.fleet.flush().await
+    }
+
+    /// Judges suspects; a job does it all the time.
+    pub async fn judge(&self) {
+        self.parts.fleet.judge().await;
+    }
+
+    /// Sweeps, whoever's turn it is: how many went offline, and how many were removed.
+    pub async fn sweep(&self) -> (usize, usize) {
+        let swept = self.parts.fleet.sweep().await;
+        (swept.offline, swept.removed)
+    }
+
+    /// Runtimes that are suspected to be gone.
+    pub fn suspected(&self) -> usize {
+        self.parts.fleet.suspected()
+    }
+
+    /// Whether the lease store answers, and the relay brings back what is published.
+    pub fn is_connected(&self) -> bool {
+        self.parts.fleet.lease_store().well && self.parts.relay.as_ref().is_none_or(|relay| relay.is_well())
+    }
+
+    /// Checks tokens and memberships now; a job does it every half minute.
+    pub async fn recheck(&self) -> Result<()> {
+        recheck(&self.ears).await
+    }
+
     /// Removes what is over the log's limits now; the housekeeping does it every minute.
     pub async fn prune_events(&self, config: &Config) -> Result<u64> {
         events::prune(&self.parts.db, &config.events).await
@@ -184,6 +259,8 @@ impl App {
         self.stop.cancel();
         self.jobs.close();
         let rest = async {
+            // Also what came while the sockets were leaving.
+            parts.fleet.flush().await;
             if let Err(error) = parts.last_used.flush(&parts.db).await {
                 tracing::warn!(%error, "writing when tokens were last used");
             }
@@ -197,6 +274,17 @@ impl App {
             tracing::warn!("the database does not answer; stopping without its last writes");
         }
         tracing::info!(epoch = %self.lanes.epoch(), "stopped");
+    }
+}
+
+/// What was missed about tokens and memberships, every half minute.
+async fn rechecking(ears: Arc<Ears>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(RECHECK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if let Err(error) = recheck(&ears).await {
+            tracing::warn!(%error, "checking tokens and memberships");
+        }
     }
 }
 

@@ -103,8 +103,16 @@ impl Config {
         let mut out = String::new();
         for key in keys() {
             let (value, origin) = self.values.get(&key);
-            let shown = if key.name.ends_with(".url") { without_password(value) } else { value.to_owned() };
+            let shown = match key.name {
+                name if name.ends_with(".url") => without_password(value),
+                name if name.ends_with("_token") && !value.is_empty() => "(set)".to_owned(),
+                _ => value.to_owned(),
+            };
             let _ = writeln!(out, "{:<28} {:<28} {origin}", key.name, if shown.is_empty() { "-" } else { &shown });
+        }
+        let _ = writeln!(out, "\nWhat ties the fleet's limits together:");
+        for (link, _) in self.fleet.chain() {
+            let _ = writeln!(out, "  {link}");
         }
         out
     }

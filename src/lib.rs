@@ -16,6 +16,7 @@ mod hub;
 mod identity;
 mod ids;
 mod protocol;
+mod redis_link;
 pub mod settings;
 mod telemetry;
 #[cfg(feature = "test-hooks")]

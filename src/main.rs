@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// glibc's allocator keeps the holes that short-lived request buffers leave between the small,
 /// long-lived pieces of a socket: twice the memory per idle socket.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     heartwire::cli::run().into()

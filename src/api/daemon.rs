@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    fleet::Beat,
+    fleet::{Beat, Contact},
     ids::RuntimeId,
     protocol::daemon::{Deregister, Heartbeat, Register},
 };
@@ -45,7 +45,7 @@ pub async fn heartbeat(
         return Err(Error::invalid("runtime_id_required", "runtime_id is required"));
     }
     let runtime = extract::id(&beat.runtime_id, "runtime_id")?;
-    match api.fleet.beat(&caller.driver(), runtime, began).await? {
+    match api.fleet.beat(&caller.driver(), runtime, Contact { since: began, connection: 0 }).await? {
         Beat::Recorded | Beat::TakenOffline => Ok(ok(json!({ "status": "ok" }))),
         Beat::Gone => Err(Error::not_found("runtime_not_found", "runtime not found")),
     }
@@ -66,12 +66,12 @@ pub async fn runtime_profiles(State(api): State<Api>, caller: Caller, segment: S
 
 /// Ends tasks that a restarted daemon left behind: there are no tasks yet.
 pub async fn recover_orphans(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
-    api.fleet.admit(extract::id(&segment, "runtime_id")?, &caller.driver()).await?;
+    api.fleet.admit(&[extract::id(&segment, "runtime_id")?], &caller.driver()).await?;
     Ok(ok(json!({ "orphaned": 0, "retried": 0 })))
 }
 
 /// Asks for work: there is none yet.
 pub async fn claim(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
-    api.fleet.admit(extract::id(&segment, "runtime_id")?, &caller.driver()).await?;
+    api.fleet.admit(&[extract::id(&segment, "runtime_id")?], &caller.driver()).await?;
     Ok(ok(json!({ "task": null })))
 }

@@ -55,9 +55,9 @@ pub async fn revoke(
 ) -> Result<Response> {
     let (user, workspace) = (caller.user(), id(&workspace)?);
     let token = extract::id(&token, "token id")?;
-    let registry = api.sockets.registry.clone();
+    let nodes = api.nodes.clone();
     api.db
-        .write(workspace, async move |tx| revoke::revoke_daemon_token(tx, &registry, workspace, user, token).await)
+        .write(workspace, async move |tx| revoke::revoke_daemon_token(tx, &nodes, workspace, user, token).await)
         .await?;
     Ok(nothing())
 }

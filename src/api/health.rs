@@ -36,8 +36,20 @@ pub async fn ready(State(api): State<Api>) -> Response {
             ("error", "unknown")
         }
     };
+    // A sick relay or lease store does not keep the node from serving: events come from the log, and
+    // beats go to the database. Nor does the brake. People who watch want to know all the same.
+    let word = |well: bool| if well { "ok" } else { "away" };
+    let leases = word(api.fleet.lease_store().well);
+    let relay = api.relay.as_ref().map_or("none", |relay| word(relay.is_well()));
+    let verdicts = if api.fleet.is_braked() { "held" } else { "ok" };
     let well = wanted && db == "ok";
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let word = if well { "ok" } else { "not_ready" };
-    Json(status, json!({ "status": word, "checks": { "db": db, "migrations": migrations } })).into_response()
+    let summary = if well { "ok" } else { "not_ready" };
+    Json(
+        status,
+        json!({ "status": summary, "checks": {
+        "db": db, "migrations": migrations, "leases": leases, "relay": relay, "verdicts": verdicts,
+    } }),
+    )
+    .into_response()
 }

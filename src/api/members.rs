@@ -42,11 +42,9 @@ pub async fn add(
     Body(wish): Body<Membership>,
 ) -> Result<Response> {
     let (user, workspace) = (caller.user(), id(&segment)?);
-    let registry = api.sockets.registry.clone();
+    let nodes = api.nodes.clone();
     api.db
-        .write(workspace, async move |tx| {
-            join::add_member(tx, &registry, workspace, user, &wish.email, &wish.role).await
-        })
+        .write(workspace, async move |tx| join::add_member(tx, &nodes, workspace, user, &wish.email, &wish.role).await)
         .await
         .map(created)
 }
@@ -72,10 +70,8 @@ pub async fn remove(
     Path((workspace, member)): Path<(String, String)>,
 ) -> Result<Response> {
     let (user, workspace, member) = (caller.user(), id(&workspace)?, member_id(&member)?);
-    let registry = api.sockets.registry.clone();
-    api.db
-        .write(workspace, async move |tx| revoke::remove_member(tx, &registry, workspace, user, member).await)
-        .await?;
+    let nodes = api.nodes.clone();
+    api.db.write(workspace, async move |tx| revoke::remove_member(tx, &nodes, workspace, user, member).await).await?;
     Ok(nothing())
 }
 

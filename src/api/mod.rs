@@ -11,6 +11,7 @@ mod guard;
 mod health;
 mod me;
 mod members;
+mod metrics;
 mod origin;
 mod pages;
 mod request_log;
@@ -27,6 +28,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use crate::{
     db::Db,
+    events::{Nodes, Relay},
     fleet::Fleet,
     identity::{Credentials, LastUsed},
     ws::Sockets,
@@ -47,10 +49,16 @@ pub struct Parts {
     pub db: Db,
     /// Who holds which secret.
     pub credentials: Arc<Credentials>,
+    /// The way to all nodes.
+    pub nodes: Arc<Nodes>,
+    /// Between the nodes, if there may be several.
+    pub relay: Option<Arc<Relay>>,
     /// The runtimes.
     pub fleet: Arc<Fleet>,
     /// The sockets.
     pub sockets: Arc<Sockets>,
+    /// What is counted.
+    pub metrics: prometheus_client::registry::Registry,
     /// When tokens were used.
     pub last_used: Arc<LastUsed>,
     /// Where people come from.

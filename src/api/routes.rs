@@ -16,7 +16,7 @@ use tower_http::cors::CorsLayer;
 use super::{
     Api, Settings, daemon, daemon_tokens, events,
     guard::{Access, guard},
-    health, me, members, pages, request_log, runtimes, session, sockets, tokens, workspaces,
+    health, me, members, metrics, pages, request_log, runtimes, session, sockets, tokens, workspaces,
 };
 use crate::error::Error;
 
@@ -39,6 +39,8 @@ pub fn table() -> Vec<Route> {
 
     add(Method::GET, "/health", Public, get(health::process));
     add(Method::GET, "/readyz", Public, get(health::ready));
+    // Answers for itself: this machine, or a token of its own.
+    add(Method::GET, "/metrics", Public, get(metrics::show));
     add(Method::GET, "/api/config", Public, get(session::config));
 
     // Answers for itself: by the cookie before the upgrade, or by the first frame after it.

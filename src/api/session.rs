@@ -64,8 +64,8 @@ async fn end(
     mut response: Response,
 ) -> Result<Response> {
     if let Identity::Person { proof: Proof::Session { session, .. }, .. } = caller.0 {
-        let registry = api.sockets.registry.clone();
-        api.db.write_global(async move |tx| revoke::end_session(tx, &registry, session).await).await?;
+        let nodes = api.nodes.clone();
+        api.db.write_global(async move |tx| revoke::end_session(tx, &nodes, session).await).await?;
     }
     for cookie in cookies::clear(is_https(api, remote, headers)) {
         response.headers_mut().append(header::SET_COOKIE, cookie);

@@ -26,8 +26,15 @@ const TRUSTED_PROXIES: Key = Key {
     doc: "Addresses or networks of the reverse proxies in front of the hub, with commas between:\n127.0.0.1,10.0.0.0/8,::1. Only from them are X-Forwarded-Host, -Proto and -For believed.",
 };
 
+const METRICS_TOKEN: Key = Key {
+    name: "server.metrics_token",
+    env: "HEARTWIRE_METRICS_TOKEN",
+    default: "",
+    doc: "Bearer token for /metrics. Empty: only this machine may read them, and not through a proxy.",
+};
+
 /// The keys.
-pub const KEYS: &[Key] = &[PUBLIC_URL, ALLOWED_ORIGINS, TRUSTED_PROXIES];
+pub const KEYS: &[Key] = &[PUBLIC_URL, ALLOWED_ORIGINS, TRUSTED_PROXIES, METRICS_TOKEN];
 
 /// Where people come from.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +45,8 @@ pub struct Settings {
     pub origins: Origins,
     /// Whose word about clients counts.
     pub proxies: Proxies,
+    /// What opens `/metrics`.
+    pub metrics_token: Option<String>,
 }
 
 impl Settings {
@@ -63,7 +72,12 @@ impl Settings {
                 network.map_err(|_| unusable(&TRUSTED_PROXIES, item, from, "is neither an address nor a network"))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { public_url, origins: Origins::new(origins), proxies: Proxies::new(proxies) })
+        Ok(Self {
+            public_url,
+            origins: Origins::new(origins),
+            proxies: Proxies::new(proxies),
+            metrics_token: values.text(&METRICS_TOKEN),
+        })
     }
 
     /// Whether people reach the hub over TLS by its public address.

@@ -115,9 +115,7 @@ pub async fn daemon(
     ws::check(&request)?;
     let revocations = api.sockets.registry.revocations();
     let driver = caller.driver();
-    for runtime in &runtimes {
-        api.fleet.admit(*runtime, &driver).await?;
-    }
+    api.fleet.admit(&runtimes, &driver).await?;
     let holder = caller.0.holder();
     ws::daemon::accept(&api.sockets, request, ws::daemon::Opening { driver, holder, began, runtimes, revocations })
 }

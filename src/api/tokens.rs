@@ -33,8 +33,8 @@ pub async fn create(State(api): State<Api>, caller: Caller, Body(wish): Body<Cre
 pub async fn revoke(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let token = extract::id(&segment, "token id")?;
     let user = caller.user();
-    let registry = api.sockets.registry.clone();
-    api.db.write_global(async move |tx| revoke::revoke_token(tx, &registry, user, token).await).await?;
+    let nodes = api.nodes.clone();
+    api.db.write_global(async move |tx| revoke::revoke_token(tx, &nodes, user, token).await).await?;
     Ok(nothing())
 }
 

@@ -61,16 +61,16 @@ pub async fn patch(
 /// Removes one; for its owners.
 pub async fn delete(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let (user, workspace) = (caller.user(), id(&segment)?);
-    let registry = api.sockets.registry.clone();
-    api.db.write(workspace, async move |tx| revoke::delete_workspace(tx, &registry, workspace, user).await).await?;
+    let nodes = api.nodes.clone();
+    api.db.write(workspace, async move |tx| revoke::delete_workspace(tx, &nodes, workspace, user).await).await?;
     Ok(nothing())
 }
 
 /// Ends the caller's own membership.
 pub async fn leave(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let (user, workspace) = (caller.user(), id(&segment)?);
-    let registry = api.sockets.registry.clone();
-    api.db.write(workspace, async move |tx| revoke::leave(tx, &registry, workspace, user).await).await?;
+    let nodes = api.nodes.clone();
+    api.db.write(workspace, async move |tx| revoke::leave(tx, &nodes, workspace, user).await).await?;
     Ok(nothing())
 }
 

@@ -9,6 +9,8 @@
 //! one expression on either database.
 
 mod clock;
+pub mod lease;
+mod meta;
 mod migrate;
 mod open;
 mod session;
@@ -32,6 +34,7 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Semaphore;
 
 pub use clock::Clock;
+pub use meta::read_or_store;
 pub use open::DataDirLock;
 pub use session::{Arm, Session};
 pub use settings::{KEYS, Settings, Synchronous};

@@ -17,7 +17,7 @@ use tokio::{runtime::Handle, sync::OnceCell};
 
 use super::pages::Pages;
 use crate::{
-    hub::{Frame, Room, Wake},
+    hub::{Fleeting, Frame, Room, Wake},
     ids::WorkspaceId,
 };
 
@@ -111,6 +111,15 @@ impl Lane {
             }
         }
         if order.held.is_empty() { Need::Nothing } else { Need::Patience }
+    }
+
+    /// Shows a frame without a place in the sequence to whoever follows.
+    pub(super) fn show(&self, frame: Fleeting) {
+        if let Some(room) = self.room.get()
+            && let Wake::After(rest) = room.show(frame, Instant::now())
+        {
+            self.followers.spawn(wake(room.clone(), rest));
+        }
     }
 
     /// Marks a gap reader as started; false when there is one.

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -17,11 +17,12 @@ use super::{
     frame::encode,
     lane::{Lane, Need},
     log,
+    relay::{EphemeralFrame, Relay},
 };
 use crate::{
     db::{Batch, Db, on},
     error::{Error, Result},
-    hub::{Frame, Room},
+    hub::{Fleeting, Frame, Room, wire},
     ids::WorkspaceId,
 };
 
@@ -47,6 +48,7 @@ pub struct Lanes {
     inbox: Mutex<Option<mpsc::UnboundedReceiver<Heal>>>,
     pagers: Arc<Semaphore>,
     comparing: tokio::sync::Mutex<()>,
+    relay: OnceLock<Arc<Relay>>,
 }
 
 /// One of the turns at paging. Over when it is dropped, and after a while anyway: a peer that reads
@@ -88,6 +90,7 @@ impl Lanes {
             inbox: Mutex::new(Some(inbox)),
             pagers: Arc::new(Semaphore::new(PAGERS)),
             comparing: tokio::sync::Mutex::default(),
+            relay: OnceLock::new(),
         })
     }
 
@@ -101,8 +104,46 @@ impl Lanes {
         *self.epoch.write() = epoch.into();
     }
 
-    /// Committed events, straight from their transaction.
+    pub(super) fn connect(&self, relay: Arc<Relay>) {
+        let _ = self.relay.set(relay);
+    }
+
+    /// Committed events, straight from their transaction: for the followers here and elsewhere.
     pub(super) fn hand_over(&self, batch: Batch) {
+        if let Some(relay) = self.relay.get() {
+            relay.events(&batch);
+        }
+        self.hand_over_here(batch);
+    }
+
+    /// Shows a frame that nobody will miss to the followers of a workspace, here and elsewhere.
+    pub fn show(&self, workspace: WorkspaceId, frame: &EphemeralFrame) {
+        if let Some(relay) = self.relay.get() {
+            relay.ephemeral(workspace, frame);
+        }
+        self.show_here(workspace, frame);
+    }
+
+    /// Shows a frame to the followers here only.
+    pub fn show_to_own(&self, workspace: WorkspaceId, frame: &EphemeralFrame) {
+        self.show_here(workspace, frame);
+    }
+
+    pub(super) fn show_here(&self, workspace: WorkspaceId, frame: &EphemeralFrame) {
+        let lane = self.map.lock().get(&workspace).cloned();
+        if let Some(lane) = lane {
+            lane.show(Fleeting { wire: wire::text(&frame.json), fleet: frame.fleet });
+        }
+    }
+
+    /// Compares every lane with its counter now.
+    pub(super) fn compare_all(&self) {
+        let all = self.map.lock().keys().copied().collect::<Vec<_>>();
+        self.doubt(&all);
+    }
+
+    /// Committed events, for the followers here.
+    pub(super) fn hand_over_here(&self, batch: Batch) {
         let Some(lane) = self.map.lock().get(&batch.workspace).cloned() else {
             return;
         };
@@ -125,6 +166,9 @@ impl Lanes {
         let room = lane
             .room
             .get_or_try_init(async || {
+                if let Some(relay) = self.relay.get() {
+                    relay.follow(workspace).await;
+                }
                 // The lane is in the map by now, so what commits after this read is handed to it.
                 let position = counter(db, workspace).await?;
                 Ok::<_, Error>(lane.start(position))
@@ -307,6 +351,7 @@ impl Lanes {
         let mut map = self.map.lock();
         if map.get(&lane.workspace).is_some_and(|current| Arc::ptr_eq(current, lane)) {
             map.remove(&lane.workspace);
+            self.leave(lane.workspace);
         }
         drop(map);
         if let Some(room) = lane.room.get() {
@@ -317,11 +362,23 @@ impl Lanes {
     /// Drops lanes without followers and pages without readers.
     fn tidy(&self) {
         let now = Instant::now();
-        self.map.lock().retain(|_, lane| {
+        self.map.lock().retain(|workspace, lane| {
             lane.pages.tidy(now);
             // Followers take their clone under this lock, so nobody holds one unseen.
-            Arc::strong_count(lane) > 1
+            let followed = Arc::strong_count(lane) > 1;
+            if !followed {
+                self.leave(*workspace);
+            }
+            followed
         });
+    }
+
+    /// The relay need not listen for the workspace any more. Called under the map's lock, so that
+    /// whoever comes next asks it to listen again afterwards.
+    fn leave(&self, workspace: WorkspaceId) {
+        if let Some(relay) = self.relay.get() {
+            relay.leave(workspace);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! ```text
 //! Db::write ── seal ──▶ event_log                       (journal)
 //!     └─ commit ──▶ lane: what comes next, in order ──▶ hub::Room ──▶ sockets
+//!     │              ▲                    other nodes ◀── relay ◀── lane
 //!                    ▲ held too long, or the 2 s comparison      ▲
 //!                    └────────── read the gap (log) ─────────────┘ a socket that is behind (pages)
 //! ```
@@ -15,18 +16,22 @@ pub mod kinds;
 mod lane;
 mod lanes;
 mod log;
+mod nodes;
 mod pages;
 mod poll;
 mod position;
 mod pruner;
+mod relay;
 mod settings;
 
 pub use epoch::{close, establish, renew};
 pub use journal::Journal;
 pub use lane::Lane;
 pub use lanes::{Lanes, Turn};
+pub use nodes::{Control, Nodes};
 pub use pages::Page;
 pub use poll::{Missed, missed, wait_beyond};
 pub use position::{Judged, judge};
 pub use pruner::prune;
+pub use relay::{EphemeralFrame, Relay};
 pub use settings::{KEYS, Settings};

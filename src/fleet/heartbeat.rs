@@ -1,12 +1,31 @@
-//! Beats, over HTTP and over the socket, by the same rules.
+//! Beats, over HTTP and over the socket, by the same rules. On the steady path a beat costs no
+//! statement and no round trip of its own: what it has to know is believed, its lease goes with the
+//! next tick, its row with the next flush.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use super::{
     Fleet,
-    runtimes::{self, ONLINE, Row},
+    facts::Fact,
+    lease::{Lease, State},
+    liveness::Touched,
+    presence::presence_of,
+    runtimes::{self, ONLINE},
+    transitions::Returned,
 };
 use crate::{
-    db::exec, error::Result, events::kinds, identity::Driver, ids::RuntimeId, protocol::event::Actor, time::Timestamp,
+    error::{Error, Result},
+    identity::Driver,
+    ids::RuntimeId,
+    protocol::runtime::Presence,
+    time::Timestamp,
 };
+
+/// A slower beat is worth a line.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// What became of a beat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,49 +38,143 @@ pub enum Beat {
     TakenOffline,
 }
 
-impl Fleet {
-    /// Records a beat. `since` is when the contact began, the request's head or
-    /// the socket's opening: what was taken offline after that is not brought back by it.
-    pub async fn beat(&self, driver: &Driver, runtime: RuntimeId, since: Timestamp) -> Result<Beat> {
-        let driver = driver.clone();
-        self.db
-            .write_global(async move |tx| {
-                let Some(row) = runtimes::lock(tx, runtime).await? else { return Ok(Beat::Gone) };
-                runtimes::require_driver(tx, &row, &driver).await?;
-                let now = tx.now();
-                if row.status == ONLINE {
-                    exec!(tx, |c| sqlx::query(
-                        "UPDATE agent_runtime SET last_seen_at = $2
-                         WHERE id = $1 AND (last_seen_at IS NULL OR last_seen_at < $2)"
-                    )
-                    .bind(runtime)
-                    .bind(now))?;
-                    return Ok(Beat::Recorded);
-                }
-                if !may_return(&row, since) {
-                    return Ok(Beat::TakenOffline);
-                }
-                exec!(tx, |c| sqlx::query(
-                    "UPDATE agent_runtime
-                     SET status = 'online', offline_cause = NULL, offline_at = NULL,
-                         last_seen_at = $2, updated_at = $2
-                     WHERE id = $1"
-                )
-                .bind(runtime)
-                .bind(now))?;
-                tx.emit(kinds::runtimes_changed(row.workspace_id, Actor::System, "online", &[runtime]));
-                Ok(Beat::Recorded)
-            })
-            .await
+/// How a beat came.
+#[derive(Debug, Clone, Copy)]
+pub struct Contact {
+    /// When the contact began: the request's head, or the socket's opening. What was taken offline
+    /// on purpose after that is not brought back by it.
+    pub since: Timestamp,
+    /// The socket; 0 for HTTP.
+    pub connection: u64,
+}
+
+impl Contact {
+    fn transport(self) -> &'static str {
+        if self.connection == 0 { "http" } else { "socket" }
     }
 }
 
-/// Whether a contact that began at `since` may end the row's being offline.
-fn may_return(row: &Row, since: Timestamp) -> bool {
-    match row.offline_cause.as_deref() {
-        Some("revoked") => false,
-        // A tie counts as begun before.
-        Some("deregistered") => row.offline_at.is_none_or(|at| since > at),
-        _ => true,
+impl Fleet {
+    /// Records a beat.
+    pub async fn beat(self: &Arc<Self>, driver: &Driver, runtime: RuntimeId, contact: Contact) -> Result<Beat> {
+        let began = Instant::now();
+        self.metrics.beat(contact.transport());
+        let Some(mut fact) = self.fact(runtime).await? else { return Ok(Beat::Gone) };
+        self.require_driver(&fact, driver).await?;
+        let believed = began.elapsed();
+        let now = self.db.clock().now();
+        let touched = self.liveness.touch(runtime, self.next_lease(contact.connection)).await;
+        let after_touch = began.elapsed();
+        match touched {
+            Touched::Was(Some(before)) if before.state != State::Marked => {
+                self.note_presence(&fact, runtime, contact, before)
+            }
+            Touched::Was(_) => {
+                // Nothing there, or a marker: somebody may have taken it offline, or removed it.
+                self.facts.drop_all_of(&[runtime]);
+                fact = match self.fact(runtime).await? {
+                    Some(fact) => fact,
+                    None => {
+                        self.liveness.forget(&[runtime]).await;
+                        return Ok(Beat::Gone);
+                    }
+                };
+                self.board.changed(fact.workspace, runtime, presence(contact), Some(now));
+            }
+            Touched::Away => {
+                self.metrics.touch_failures.inc();
+                if self.due.is_failing() {
+                    // Neither store would know of it.
+                    return Err(Error::Unavailable("neither the database nor the lease store answers".into()));
+                }
+            }
+        }
+        if !fact.online || fact.written.is_none() {
+            match self.bring_back(fact.workspace, runtime, contact.since).await? {
+                Returned::Online => self.board.changed(fact.workspace, runtime, presence(contact), Some(now)),
+                Returned::StaysOffline => {
+                    self.liveness.forget(&[runtime]).await;
+                    return Ok(Beat::TakenOffline);
+                }
+                Returned::Gone => {
+                    self.facts.drop_all_of(&[runtime]);
+                    return Ok(Beat::Gone);
+                }
+            }
+        } else if touched == Touched::Away || fact.written.is_some_and(|at| now.since(at) >= self.settings.flush_after)
+        {
+            self.due.note(runtime, now);
+        }
+        self.board.beat(fact.workspace, runtime);
+        let took = began.elapsed();
+        if took >= SLOW {
+            tracing::warn!(
+                %runtime,
+                transport = contact.transport(),
+                token = if driver.binding.is_some() { "daemon" } else { "person" },
+                believed_ms = believed.as_millis() as u64,
+                touched_ms = (after_touch - believed).as_millis() as u64,
+                rest_ms = (took - after_touch).as_millis() as u64,
+                "slow beat"
+            );
+        }
+        Ok(Beat::Recorded)
+    }
+
+    /// Touches the lease of a runtime that was heard of by another call than a beat.
+    pub(super) async fn touch(self: &Arc<Self>, runtime: RuntimeId) -> Touched {
+        self.liveness.touch(runtime, self.next_lease(0)).await
+    }
+
+    pub(super) fn next_lease(&self, connection: u64) -> Lease {
+        let number = self.beats.fetch_add(1, Ordering::Relaxed);
+        Lease { state: State::Alive, node: self.node, connection, number }
+    }
+
+    /// What is believed of a runtime, read if nothing is; `None` if there is no such row.
+    pub(super) async fn fact(&self, runtime: RuntimeId) -> Result<Option<Fact>> {
+        if let Some(fact) = self.facts.get(runtime) {
+            return Ok(Some(fact));
+        }
+        let before = self.facts.before_reading();
+        let row = self.db.read(async move |db| runtimes::find(db, runtime).await).await?;
+        Ok(row.map(|row| {
+            let fact = Fact::from(&row);
+            self.facts.learn(runtime, fact.clone(), before);
+            fact
+        }))
+    }
+
+    /// Whether somebody may work for the runtime: its owner, while a member, or who holds a daemon
+    /// token that the owner made for this very daemon.
+    pub(super) async fn require_driver(&self, fact: &Fact, driver: &Driver) -> Result<()> {
+        if fact.owner != Some(driver.user) || !driver.is(fact.workspace, &fact.daemon_id) {
+            return Err(runtimes::not_yours());
+        }
+        let role = self.credentials.role(fact.workspace, driver.user).await?;
+        role.map(drop).ok_or_else(runtimes::not_yours)
+    }
+
+    fn note_presence(&self, fact: &Fact, runtime: RuntimeId, contact: Contact, before: Lease) {
+        let now = presence(contact);
+        if fact.online && presence_of(ONLINE, Some(before)) != now {
+            self.board.changed(fact.workspace, runtime, now, Some(self.db.clock().now()));
+        }
+    }
+}
+
+fn presence(contact: Contact) -> Presence {
+    if contact.connection == 0 { Presence::Http } else { Presence::Socket }
+}
+
+impl From<&runtimes::Row> for Fact {
+    fn from(row: &runtimes::Row) -> Self {
+        Self {
+            workspace: row.workspace_id,
+            owner: row.owner_id,
+            daemon_id: row.daemon_id.as_str().into(),
+            online: row.status == ONLINE,
+            written: row.last_seen_at,
+        }
     }
 }

@@ -1,34 +1,190 @@
-//! The runtimes that daemons bring: registration, beats, ends, and what people may do with them.
+//! The runtimes that daemons bring: registration, beats, leases and verdicts, ends, and what people
+//! may do with them.
+//!
+//! ```text
+//! beat ──▶ fact (believed) ──▶ touch: lease ──▶ due? flush set ──▶ one statement per tick
+//!             │ not known        │ nothing there, or a marker          │ ids that did not come back
+//!             └──── read ◀───────┴─────────────────────────────────────┘
+//! socket's end ──▶ suspect ── grace ──▶ unchanged? marker ──▶ offline        sweep ──▶ old row, no lease
+//! ```
 
+mod facts;
+mod flush;
 mod heartbeat;
+mod lease;
+mod liveness;
+mod metrics;
+mod presence;
 mod register;
 mod revoke;
 mod runtimes;
 mod settings;
+mod suspects;
+mod sweeper;
+mod transitions;
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicU64},
+};
 
-use crate::{db::Db, hub::Registry};
+use bytes::Bytes;
+use parking_lot::Mutex;
 
-pub use heartbeat::Beat;
+use crate::{
+    db::Db,
+    error::Result,
+    events::{Lanes, Nodes},
+    hub::wire,
+    identity::{Credentials, Driver},
+    ids::RuntimeId,
+    protocol::daemon::{HEARTBEAT_ACK, Outbound, gone_ack},
+    time::Timestamp,
+};
+
+pub use heartbeat::{Beat, Contact};
+pub use liveness::{Health, Liveness};
+pub use metrics::Metrics;
 pub use revoke::revoke;
 pub use settings::{KEYS, Settings};
+pub use suspects::Parting;
 
-/// The fleet's rules over one store and this process's sockets.
+/// What the fleet's rules need of the rest.
+pub struct Parts {
+    /// The store.
+    pub db: Db,
+    /// The way to all nodes.
+    pub nodes: Arc<Nodes>,
+    /// The event streams, for frames that are not part of them.
+    pub lanes: Arc<Lanes>,
+    /// Who holds which secret, and who is a member where.
+    pub credentials: Arc<Credentials>,
+    /// The leases.
+    pub liveness: Liveness,
+    /// What was set.
+    pub settings: Settings,
+    /// This node's name.
+    pub node: Arc<str>,
+    /// The counters.
+    pub metrics: Metrics,
+}
+
+/// The fleet's rules over one store, one lease store and this node's sockets.
 pub struct Fleet {
     db: Db,
-    registry: Arc<Registry>,
+    nodes: Arc<Nodes>,
+    lanes: Arc<Lanes>,
+    credentials: Arc<Credentials>,
+    liveness: Liveness,
     settings: Settings,
+    node_name: Arc<str>,
+    /// The node in leases.
+    node: u64,
+    beats: AtomicU64,
+    facts: facts::Facts,
+    due: flush::Due,
+    transitions: transitions::Transitions,
+    board: presence::Board,
+    suspects: suspects::Suspects,
+    sweep_brake: Mutex<Option<Timestamp>>,
+    /// When the database last failed to answer here, or when this node began.
+    trouble: Mutex<Timestamp>,
+    metrics: Metrics,
 }
 
 impl Fleet {
     /// Joins the parts.
-    pub fn new(db: Db, registry: Arc<Registry>, settings: Settings) -> Self {
-        Self { db, registry, settings }
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { db, nodes, lanes, credentials, liveness, settings, node, metrics } = parts;
+        let began = db.clock().now();
+        Arc::new(Self {
+            db,
+            nodes,
+            lanes,
+            credentials,
+            liveness,
+            settings,
+            node_name: node,
+            node: rand::random(),
+            beats: AtomicU64::new(1),
+            facts: facts::Facts::default(),
+            due: flush::Due::default(),
+            transitions: transitions::Transitions::default(),
+            board: presence::Board::default(),
+            suspects: suspects::Suspects::default(),
+            sweep_brake: Mutex::new(None),
+            trouble: Mutex::new(began),
+            metrics,
+        })
     }
 
     /// What was set.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// How the lease store is.
+    pub fn lease_store(&self) -> Health {
+        self.liveness.health()
+    }
+
+    /// Whether verdicts are held because too many daemons look dead at once.
+    pub fn is_braked(&self) -> bool {
+        self.suspects.is_braked() || self.sweep_is_held()
+    }
+
+    /// What is believed about these runtimes no longer holds.
+    pub fn forget_facts(&self, runtimes: &[RuntimeId]) {
+        self.facts.drop_all_of(runtimes);
+    }
+
+    /// Their leases mean nothing any more.
+    pub async fn forget_leases(&self, runtimes: &[RuntimeId]) {
+        self.liveness.forget(runtimes).await;
+    }
+
+    /// Brings gauges up to date before they are read.
+    pub fn measure(&self) {
+        self.metrics.flush_waiting.set(self.due.len() as i64);
+        self.metrics.touch_round_trips.set(self.liveness.round_trips() as i64);
+        self.metrics.braked.set(i64::from(self.is_braked()));
+    }
+
+    /// How many runtimes are suspected here.
+    pub fn suspected(&self) -> usize {
+        self.suspects.len()
+    }
+
+    /// What a daemon is told when a runtime's row is gone.
+    pub fn gone_frame(&self, runtime: RuntimeId) -> Bytes {
+        let interval = self.settings.beat_interval.as_millis() as u64;
+        wire::text(&Outbound { r#type: HEARTBEAT_ACK, payload: gone_ack(runtime, interval) }.json())
+    }
+
+    /// Whether somebody may open a socket for these runtimes: all of them, or the first refusal. One
+    /// statement for those of which nothing is believed.
+    pub async fn admit(&self, runtimes: &[RuntimeId], driver: &Driver) -> Result<()> {
+        let unknown: Vec<RuntimeId> = runtimes.iter().copied().filter(|id| self.facts.get(*id).is_none()).collect();
+        if !unknown.is_empty() {
+            let before = self.facts.before_reading();
+            let rows = self.db.read(async move |db| runtimes::find_all(db, &unknown).await).await?;
+            rows.iter().for_each(|row| self.facts.learn(row.id, row.into(), before));
+        }
+        for runtime in runtimes {
+            let fact = self.fact(*runtime).await?.ok_or_else(runtimes::runtime_not_found)?;
+            self.require_driver(&fact, driver).await?;
+        }
+        Ok(())
+    }
+
+    /// A daemon's socket opened for these runtimes.
+    pub async fn socket_began(&self, connection: u64, runtimes: &[RuntimeId]) {
+        let mut daemons = HashSet::new();
+        for runtime in runtimes {
+            if let Ok(Some(fact)) = self.fact(*runtime).await {
+                daemons.insert((fact.workspace, fact.owner, fact.daemon_id));
+            }
+        }
+        self.socket_opened(connection, daemons);
     }
 }

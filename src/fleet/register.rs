@@ -4,7 +4,7 @@
 //! stable id, and another person who registers the same daemon id gets rows of their own. All
 //! entries are stored or none.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use serde_json::json;
 use sqlx::types::Json;
@@ -12,17 +12,20 @@ use uuid::Uuid;
 
 use super::{
     Fleet,
+    lease::State,
+    liveness::Touched,
     runtimes::{self, OFFLINE, ONLINE, Row},
 };
 use crate::{
     db::{Tx, exec, on},
     error::{Error, Result},
-    events::kinds,
+    events::{Control, kinds},
     identity::{Driver, Role, members, workspaces},
     ids::{RuntimeId, UserId, WorkspaceId},
     protocol::{
         daemon::{Register, RegisterRuntime, Registered, WorkspaceRepos},
         event::Actor,
+        runtime::Presence,
     },
 };
 
@@ -44,7 +47,17 @@ struct Entry {
 
 impl Fleet {
     /// Registers what a daemon can drive; who drives it owns the rows.
-    pub async fn register(&self, driver: &Driver, request: Register) -> Result<Registered> {
+    pub async fn register(self: &Arc<Self>, driver: &Driver, request: Register) -> Result<Registered> {
+        let entries = request.runtimes.len() as u64;
+        let registered = self.register_all(driver, request).await;
+        match &registered {
+            Ok(_) => drop(self.metrics.registered.inc_by(entries)),
+            Err(_) => drop(self.metrics.registrations_failed.inc()),
+        }
+        registered
+    }
+
+    async fn register_all(self: &Arc<Self>, driver: &Driver, request: Register) -> Result<Registered> {
         let user = driver.user;
         let daemon_id = request.daemon_id.trim().to_owned();
         if daemon_id.is_empty() {
@@ -99,17 +112,42 @@ impl Fleet {
                 // Two entries of one provider are one row.
                 let mut seen = HashSet::new();
                 let distinct = rows.iter().filter(|row| seen.insert(row.id));
-                let wire: Vec<_> = distinct.cloned().map(|row| row.wire(false)).collect();
+                let wire: Vec<_> = distinct.cloned().map(|row| row.wire(None)).collect();
                 tx.emit(kinds::runtimes_registered(workspace, &wire));
                 Ok((rows, home))
             })
             .await?;
+        self.note_registered(&rows).await?;
         Ok(Registered {
-            runtimes: rows.into_iter().map(|row| self.wire(row)).collect(),
+            runtimes: self.wire(rows).await,
             repos_version: workspaces::repos_version(&home.repos),
             repos: home.repos,
             settings: home.settings,
         })
+    }
+
+    /// What follows a registration: every node reads the rows anew, and they are known to live.
+    async fn note_registered(self: &Arc<Self>, rows: &[Row]) -> Result<()> {
+        self.nodes.tell(Control::RuntimesChanged { ids: rows.iter().map(|row| row.id).collect() });
+        let before = self.facts.before_reading();
+        let online: Vec<&Row> = rows.iter().filter(|row| row.status == ONLINE).collect();
+        online.iter().for_each(|row| self.facts.learn(row.id, (*row).into(), before));
+        let touches = online.iter().map(|row| self.touch(row.id));
+        let touched = futures_util::future::join_all(touches).await;
+        for (row, touched) in online.iter().zip(touched) {
+            match touched {
+                // A verdict was under way, and may have found the row as it was before.
+                Touched::Was(Some(lease)) if lease.state == State::Marked => {
+                    self.facts.drop_all_of(&[row.id]);
+                    self.bring_back(row.workspace_id, row.id, self.db.clock().now()).await?;
+                }
+                Touched::Was(_) => {}
+                Touched::Away => self.due.note(row.id, self.db.clock().now()),
+            }
+            self.board.changed(row.workspace_id, row.id, Presence::Http, row.last_seen_at);
+        }
+        self.metrics.ready.inc_by(rows.iter().filter(|row| row.created_at == row.updated_at).count() as u64);
+        Ok(())
     }
 
     /// The workspace's repositories and settings, for a daemon of one of its members.
@@ -129,10 +167,7 @@ impl Fleet {
         if !driver.reaches(workspace) {
             return Err(runtimes::not_yours());
         }
-        let user = driver.user;
-        self.db
-            .read(async move |db| members::role(db, workspace, user).await?.map(drop).ok_or_else(runtimes::not_yours))
-            .await
+        self.credentials.role(workspace, driver.user).await?.map(drop).ok_or_else(runtimes::not_yours)
     }
 
     /// Takes runtimes offline on their daemon's (or an admin's) word. Unknown and foreign ids are
@@ -144,7 +179,7 @@ impl Fleet {
         if ids.len() > ENTRIES {
             return Err(Error::invalid("too_many_runtimes", format!("at most {ENTRIES} runtimes")));
         }
-        let clock = self.db.clock().clone();
+        let (nodes, clock, wanted) = (self.nodes.clone(), self.db.clock().clone(), ids.clone());
         self.db
             .write_global(async move |tx| {
                 let mut by_workspace = std::collections::BTreeMap::<WorkspaceId, Vec<RuntimeId>>::new();
@@ -173,10 +208,22 @@ impl Fleet {
                 }
                 for (workspace, ids) in by_workspace {
                     tx.emit(kinds::runtimes_changed(workspace, Actor::System, "deregister", &ids));
+                    let nodes = nodes.clone();
+                    tx.after_commit(move || nodes.tell(Control::RuntimesChanged { ids }));
                 }
                 Ok(())
             })
-            .await
+            .await?;
+        for id in &wanted {
+            // Only what is believed to be offline by now: ids of others were skipped.
+            if let Ok(Some(fact)) = self.fact(*id).await
+                && !fact.online
+            {
+                self.liveness.forget(&[*id]).await;
+                self.board.changed(fact.workspace, *id, Presence::Offline, fact.written);
+            }
+        }
+        Ok(())
     }
 }
 

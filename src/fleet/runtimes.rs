@@ -4,17 +4,15 @@ use serde_json::Value;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::Fleet;
+use super::{Fleet, lease::Lease, presence::presence_of};
 use crate::{
-    db::{Session, Tx, exec, on},
+    db::{Arm, Session, Tx, exec, on},
     error::{Error, Result},
-    events::{self, Judged, kinds},
-    hub::wire,
-    identity::{Driver, Role, members},
+    events::{self, Control, Judged, kinds},
+    identity::{Role, members},
     ids::{RuntimeId, UserId, WorkspaceId},
     protocol::{
         browser::Position,
-        daemon::{HEARTBEAT_ACK, Outbound, gone_ack},
         event::Actor,
         runtime::{Runtime, launch_header},
     },
@@ -36,8 +34,6 @@ pub(super) struct Row {
     pub name: String,
     pub runtime_mode: String,
     pub status: String,
-    pub offline_cause: Option<String>,
-    pub offline_at: Option<Timestamp>,
     pub device_info: String,
     pub metadata: Json<Value>,
     pub visibility: String,
@@ -47,12 +43,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn wire(self, has_socket: bool) -> Runtime {
-        let presence = match (self.status.as_str(), has_socket) {
-            (OFFLINE, _) => "offline",
-            (_, true) => "socket",
-            (_, false) => "http",
-        };
+    pub(super) fn wire(self, lease: Option<Lease>) -> Runtime {
+        let presence = presence_of(&self.status, lease);
         Runtime {
             id: self.id,
             workspace_id: self.workspace_id,
@@ -89,6 +81,33 @@ pub(super) async fn find(db: &mut Session, runtime: RuntimeId) -> Result<Option<
     on!(db, |c| sqlx::query_as("SELECT * FROM agent_runtime WHERE id = $1").bind(runtime).fetch_optional(c))
 }
 
+pub(super) async fn find_all(db: &mut Session, runtimes: &[RuntimeId]) -> Result<Vec<Row>> {
+    let rows = match db.arm() {
+        Arm::Postgres(c) => {
+            sqlx::query_as("SELECT * FROM agent_runtime WHERE id = ANY($1)").bind(runtimes).fetch_all(c).await
+        }
+        Arm::Sqlite(c) => {
+            let hex: Vec<String> = runtimes.iter().map(|id| id.0.simple().to_string()).collect();
+            sqlx::query_as("SELECT * FROM agent_runtime WHERE id IN (SELECT unhex(value) FROM json_each($1))")
+                .bind(Json(hex))
+                .fetch_all(c)
+                .await
+        }
+    };
+    db.note(rows)
+}
+
+/// A workspace's runtimes, oldest first; only one owner's if that is asked for.
+pub(super) async fn of_workspace(db: &mut Session, workspace: WorkspaceId, owner: Option<UserId>) -> Result<Vec<Row>> {
+    on!(db, |c| sqlx::query_as(
+        "SELECT * FROM agent_runtime
+         WHERE workspace_id = $1 AND (owner_id = $2 OR $2 IS NULL) ORDER BY created_at, id"
+    )
+    .bind(workspace)
+    .bind(owner)
+    .fetch_all(c))
+}
+
 /// The row under a lock that other changes of it wait for.
 pub(super) async fn lock(tx: &mut Tx, runtime: RuntimeId) -> Result<Option<Row>> {
     on!(
@@ -97,15 +116,6 @@ pub(super) async fn lock(tx: &mut Tx, runtime: RuntimeId) -> Result<Option<Row>>
         lite "SELECT * FROM agent_runtime WHERE id = $1",
         |c, sql| sqlx::query_as(sql).bind(runtime).fetch_optional(c)
     )
-}
-
-/// Whether somebody may work for the runtime: its owner, while a member, or who holds a daemon token
-/// that the owner made for this very daemon.
-pub(super) async fn require_driver(db: &mut Session, row: &Row, driver: &Driver) -> Result<()> {
-    if row.owner_id != Some(driver.user) || !driver.is(row.workspace_id, &row.daemon_id) {
-        return Err(not_yours());
-    }
-    members::role(db, row.workspace_id, driver.user).await?.map(drop).ok_or_else(not_yours)
 }
 
 impl Fleet {
@@ -118,29 +128,10 @@ impl Fleet {
             .read(async move |db| {
                 members::require(db, workspace, user).await?;
                 let position = events::judge(db, workspace, &Position::default()).await?;
-                let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
-                    "SELECT * FROM agent_runtime
-                     WHERE workspace_id = $1 AND (owner_id = $2 OR $2 IS NULL) ORDER BY created_at, id"
-                )
-                .bind(workspace)
-                .bind(owner)
-                .fetch_all(c))?;
-                Ok((position, rows))
+                Ok((position, of_workspace(db, workspace, owner).await?))
             })
             .await?;
-        Ok((position, rows.into_iter().map(|row| self.wire(row)).collect()))
-    }
-
-    /// Whether somebody may open a socket for the runtime, and for which workspace.
-    pub async fn admit(&self, runtime: RuntimeId, driver: &Driver) -> Result<WorkspaceId> {
-        let driver = driver.clone();
-        self.db
-            .read(async move |db| {
-                let row = find(db, runtime).await?.ok_or_else(runtime_not_found)?;
-                require_driver(db, &row, &driver).await?;
-                Ok(row.workspace_id)
-            })
-            .await
+        Ok((position, self.wire(rows).await))
     }
 
     /// Changes who may bind agents to a runtime. The body is only read once the caller may change
@@ -175,32 +166,34 @@ impl Fleet {
                 Ok(row)
             })
             .await?;
-        Ok(self.wire(row))
+        let lease = self.leases(&[runtime]).await.pop().flatten();
+        Ok(row.wire(lease))
     }
 
     /// Removes a runtime. Its daemon is told at once, if it is connected here.
     pub async fn delete(&self, runtime: RuntimeId, user: UserId, selected: Option<WorkspaceId>) -> Result<()> {
-        let registry = self.registry.clone();
-        let interval = self.settings.beat_interval.as_millis() as u64;
+        let nodes = self.nodes.clone();
         self.db
             .write_global(async move |tx| {
                 let row = editable(tx, runtime, user, selected, "you can only delete your own runtimes").await?;
                 exec!(tx, |c| sqlx::query("DELETE FROM agent_runtime WHERE id = $1").bind(runtime))?;
                 tx.emit(kinds::runtime_deleted(row.workspace_id, Actor::Member(user), runtime));
-                let registry = registry.clone();
+                let nodes = nodes.clone();
                 tx.after_commit(move || {
-                    let gone = Outbound { r#type: HEARTBEAT_ACK, payload: gone_ack(runtime, interval) };
-                    registry.send_to_runtime(runtime, &wire::text(&gone.json()));
+                    nodes.tell(Control::RuntimesGone { ids: vec![runtime] });
                     tracing::info!(%runtime, by = %user, "runtime removed");
                 });
                 Ok(())
             })
-            .await
+            .await?;
+        self.liveness.forget(&[runtime]).await;
+        Ok(())
     }
 
-    pub(super) fn wire(&self, row: Row) -> Runtime {
-        let has_socket = self.registry.drives(row.id);
-        row.wire(has_socket)
+    pub(super) async fn wire(&self, rows: Vec<Row>) -> Vec<Runtime> {
+        let ids: Vec<RuntimeId> = rows.iter().map(|row| row.id).collect();
+        let leases = self.leases(&ids).await;
+        rows.into_iter().zip(leases).map(|(row, lease)| row.wire(lease)).collect()
     }
 }
 

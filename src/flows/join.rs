@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::{
     db::Tx,
     error::Result,
-    events::kinds,
-    hub::{Registry, wire},
+    events::{Control, Nodes, kinds},
     identity::{Role, members},
     ids::{UserId, WorkspaceId},
     protocol::{event::Actor, people::Member},
@@ -16,7 +15,7 @@ use crate::{
 /// person. Their browsers, which follow other workspaces, get a hint.
 pub async fn add_member(
     tx: &mut Tx,
-    registry: &Arc<Registry>,
+    nodes: &Arc<Nodes>,
     workspace: WorkspaceId,
     caller: UserId,
     email: &str,
@@ -28,8 +27,8 @@ pub async fn add_member(
     let user = members::find_or_invite(tx, email).await?;
     let (member, name) = members::add(tx, workspace, user, role).await?;
     let added = kinds::member_added(Actor::Member(caller), &member, &name);
-    let (registry, hint) = (registry.clone(), wire::text(&added.hint()));
+    let (nodes, frame) = (nodes.clone(), added.hint());
     tx.emit(added);
-    tx.after_commit(move || registry.send_to_user(user, &hint, workspace));
+    tx.after_commit(move || nodes.tell(Control::Hint { user, but_not_in: workspace, frame }));
     Ok(member)
 }

@@ -1,4 +1,6 @@
 //! What spans several domains in one transaction.
 
+pub mod hear;
 pub mod join;
+pub mod recheck;
 pub mod revoke;

@@ -1,25 +1,24 @@
 //! The ends of memberships, workspaces and tokens: everything that rests on them ends in the same
 //! transaction, and open sockets are closed. Browsers follow their workspace's sequence up to the
-//! event that removes them and no further; their lane sees to that. Daemon sockets and tokens are
-//! closed once the transaction is committed.
+//! event that removes them and no further; their lane sees to that. Every node is told of the rest
+//! once the transaction is committed.
 
 use std::sync::Arc;
 
 use crate::{
     db::{Tx, exec},
     error::Result,
-    events::kinds,
+    events::{Control, Nodes, kinds},
     fleet,
-    hub::{Close, Registry},
     identity::{Role, daemon_tokens, members, sessions, task_tokens, tokens},
     ids::{DaemonTokenId, MemberId, RuntimeId, SessionId, TokenId, UserId, WorkspaceId},
-    protocol::{close, event::Actor, people::Member},
+    protocol::{event::Actor, people::Member},
 };
 
 /// Removes a member, in the name of an owner or admin.
 pub async fn remove_member(
     tx: &mut Tx,
-    registry: &Arc<Registry>,
+    nodes: &Arc<Nodes>,
     workspace: WorkspaceId,
     caller: UserId,
     member: MemberId,
@@ -28,17 +27,17 @@ pub async fn remove_member(
     let rank = members::require_role(tx, workspace, caller, Role::Admin).await?;
     let member = members::get(tx, workspace, member).await?;
     members::require_rank(rank, Role::parse(&member.role).unwrap_or(Role::Owner))?;
-    end_membership(tx, registry, member, caller).await
+    end_membership(tx, nodes, member, caller).await
 }
 
 /// Ends the caller's own membership.
-pub async fn leave(tx: &mut Tx, registry: &Arc<Registry>, workspace: WorkspaceId, caller: UserId) -> Result<()> {
+pub async fn leave(tx: &mut Tx, nodes: &Arc<Nodes>, workspace: WorkspaceId, caller: UserId) -> Result<()> {
     members::lock_workspace(tx, workspace).await?;
     let member = members::own(tx, workspace, caller).await?;
-    end_membership(tx, registry, member, caller).await
+    end_membership(tx, nodes, member, caller).await
 }
 
-async fn end_membership(tx: &mut Tx, registry: &Arc<Registry>, member: Member, by: UserId) -> Result<()> {
+async fn end_membership(tx: &mut Tx, nodes: &Arc<Nodes>, member: Member, by: UserId) -> Result<()> {
     members::require_another_owner(tx, &member).await?;
     let Member { id, workspace_id: workspace, user_id: user, .. } = member;
     let runtimes = fleet::revoke(tx, workspace, Some(user)).await?;
@@ -49,18 +48,17 @@ async fn end_membership(tx: &mut Tx, registry: &Arc<Registry>, member: Member, b
         tx.emit(kinds::runtimes_changed(workspace, Actor::Member(by), "revoke", &[]));
     }
     tx.emit(kinds::member_removed(workspace, Actor::Member(by), id, user));
-    take_runtimes(tx, registry, runtimes.ids);
-    tx.after_commit(move || tracing::info!(%workspace, %user, %by, "membership ended"));
+    take_runtimes(tx, nodes, runtimes.ids);
+    let nodes = nodes.clone();
+    tx.after_commit(move || {
+        nodes.tell(Control::Membership { workspace, user });
+        tracing::info!(%workspace, %user, %by, "membership ended");
+    });
     Ok(())
 }
 
 /// Removes a workspace, for one of its owners. What it held is purged later.
-pub async fn delete_workspace(
-    tx: &mut Tx,
-    registry: &Arc<Registry>,
-    workspace: WorkspaceId,
-    caller: UserId,
-) -> Result<()> {
+pub async fn delete_workspace(tx: &mut Tx, nodes: &Arc<Nodes>, workspace: WorkspaceId, caller: UserId) -> Result<()> {
     members::lock_workspace(tx, workspace).await?;
     members::require_role(tx, workspace, caller, Role::Owner).await?;
     let now = tx.now();
@@ -74,48 +72,48 @@ pub async fn delete_workspace(
     task_tokens::revoke_all(tx, workspace, None).await?;
     exec!(tx, |c| sqlx::query("DELETE FROM member WHERE workspace_id = $1").bind(workspace))?;
     tx.emit(kinds::workspace_deleted(workspace, Actor::Member(caller)));
-    take_runtimes(tx, registry, runtimes.ids);
-    tx.after_commit(move || tracing::info!(%workspace, by = %caller, "workspace removed"));
+    take_runtimes(tx, nodes, runtimes.ids);
+    let nodes = nodes.clone();
+    tx.after_commit(move || {
+        nodes.tell(Control::WorkspaceGone { workspace });
+        tracing::info!(%workspace, by = %caller, "workspace removed");
+    });
     Ok(())
 }
 
 /// Revokes a person's token with the sessions that were opened with it.
-pub async fn revoke_token(tx: &mut Tx, registry: &Arc<Registry>, user: UserId, token: TokenId) -> Result<()> {
+pub async fn revoke_token(tx: &mut Tx, nodes: &Arc<Nodes>, user: UserId, token: TokenId) -> Result<()> {
     if tokens::revoke(tx, user, token).await? {
-        let registry = registry.clone();
-        tx.after_commit(move || registry.close_token(token.0, &revoked()));
+        let nodes = nodes.clone();
+        tx.after_commit(move || nodes.tell(Control::TokenEnded { token: token.0 }));
     }
     Ok(())
 }
 
 /// Ends a session.
-pub async fn end_session(tx: &mut Tx, registry: &Arc<Registry>, session: SessionId) -> Result<()> {
+pub async fn end_session(tx: &mut Tx, nodes: &Arc<Nodes>, session: SessionId) -> Result<()> {
     sessions::end(tx, session).await?;
-    let registry = registry.clone();
-    tx.after_commit(move || registry.close_session(session.0, &revoked()));
+    let nodes = nodes.clone();
+    tx.after_commit(move || nodes.tell(Control::SessionEnded { session: session.0 }));
     Ok(())
 }
 
 /// Revokes a daemon's token.
 pub async fn revoke_daemon_token(
     tx: &mut Tx,
-    registry: &Arc<Registry>,
+    nodes: &Arc<Nodes>,
     workspace: WorkspaceId,
     caller: UserId,
     token: DaemonTokenId,
 ) -> Result<()> {
     let role = members::require(tx, workspace, caller).await?;
     daemon_tokens::revoke(tx, workspace, caller, role, token).await?;
-    let registry = registry.clone();
-    tx.after_commit(move || registry.close_token(token.0, &revoked()));
+    let nodes = nodes.clone();
+    tx.after_commit(move || nodes.tell(Control::TokenEnded { token: token.0 }));
     Ok(())
 }
 
-fn take_runtimes(tx: &mut Tx, registry: &Arc<Registry>, runtimes: Vec<RuntimeId>) {
-    let registry = registry.clone();
-    tx.after_commit(move || registry.take_runtimes(&runtimes, &revoked()));
-}
-
-fn revoked() -> Close {
-    Close::new(close::REVOKED, "revoked")
+fn take_runtimes(tx: &mut Tx, nodes: &Arc<Nodes>, ids: Vec<RuntimeId>) {
+    let nodes = nodes.clone();
+    tx.after_commit(move || nodes.tell(Control::RuntimesTaken { ids }));
 }

@@ -8,4 +8,4 @@ pub mod wire;
 
 pub use peer::{Close, Peer};
 pub use registry::{Entry, Holder, Registry};
-pub use room::{Copied, Ends, Follower, Frame, Room, Wake};
+pub use room::{Copied, Ends, Fleeting, Follower, Frame, Room, Wake};

@@ -78,7 +78,7 @@ impl Registry {
         follows: Option<WorkspaceId>,
         drives: HashSet<RuntimeId>,
     ) -> Entry {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let socket = Arc::new(Socket {
             id,
             peer: Peer::default(),
@@ -98,11 +98,6 @@ impl Registry {
     /// How many sockets are open.
     pub fn len(&self) -> usize {
         self.sockets.lock().len()
-    }
-
-    /// Whether a daemon socket of this process drives the runtime.
-    pub fn drives(&self, runtime: RuntimeId) -> bool {
-        self.runtimes.lock().contains_key(&runtime)
     }
 
     /// Sends a ready frame to every daemon socket that drives the runtime.
@@ -137,6 +132,22 @@ impl Registry {
     /// Closes every socket that rests on a token.
     pub fn close_token(&self, token: Uuid, close: &Close) {
         self.close_where(|holder| holder.token == token, close);
+    }
+
+    /// What every open socket that has authenticated rests on, and what it follows.
+    pub fn holders(&self) -> Vec<(Holder, Option<WorkspaceId>)> {
+        let sockets = self.sockets.lock();
+        sockets.values().filter_map(|socket| Some(((*socket.holder.lock())?, socket.follows))).collect()
+    }
+
+    /// Closes a person's browsers that follow a workspace.
+    pub fn close_follower(&self, workspace: WorkspaceId, user: UserId, close: &Close) {
+        self.each(|socket| {
+            let theirs = socket.holder.lock().is_some_and(|holder| holder.user == user);
+            if theirs && socket.follows == Some(workspace) {
+                socket.peer.close(close.clone());
+            }
+        });
     }
 
     /// Closes every socket that rests on a session.
@@ -193,6 +204,16 @@ impl Registry {
 }
 
 impl Entry {
+    /// The socket's number, never 0.
+    pub fn id(&self) -> u64 {
+        self.socket.id
+    }
+
+    /// The runtimes that it drives now.
+    pub fn runtimes(&self) -> Vec<RuntimeId> {
+        self.socket.drives.lock().iter().copied().collect()
+    }
+
     /// The socket's mailbox.
     pub fn peer(&self) -> &Peer {
         &self.socket.peer

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ids::UserId;
 
@@ -20,6 +20,8 @@ use crate::ids::UserId;
 const RING_FRAMES: usize = 1024;
 /// Bytes of frames kept at most, though always the newest frame.
 const RING_BYTES: usize = 8 << 20;
+/// Frames without a place in the sequence that are kept; who lags behind skips ahead.
+const FLEETING: usize = 64;
 /// Sleepers woken at once. Tasks run in the order in which they were woken, so whoever is woken
 /// after a thousand sockets waits for a thousand writes.
 const WAVE: usize = 64;
@@ -37,6 +39,15 @@ pub struct Frame {
     pub wire: Bytes,
     /// Whom it is the last one for.
     pub ends: Option<Ends>,
+}
+
+/// A frame without a place in the sequence, for whoever is here.
+#[derive(Debug, Clone)]
+pub struct Fleeting {
+    /// The WebSocket frame.
+    pub wire: Bytes,
+    /// Only for those who follow the fleet's beats.
+    pub fleet: bool,
 }
 
 /// For whom a sequence ends with an event.
@@ -84,6 +95,9 @@ struct Inner {
     frames: VecDeque<Frame>,
     bytes: usize,
     head: u64,
+    fleeting: VecDeque<Fleeting>,
+    /// How many there ever were.
+    shown: u64,
     sleepers: Vec<Option<Waker>>,
     free: Vec<usize>,
     last_wake: Option<Instant>,
@@ -106,6 +120,8 @@ impl Room {
                 frames: VecDeque::new(),
                 bytes: 0,
                 head,
+                fleeting: VecDeque::new(),
+                shown: 0,
                 sleepers: Vec::new(),
                 free: Vec::new(),
                 last_wake: None,
@@ -139,6 +155,21 @@ impl Room {
                 inner.bytes -= old.wire.len();
             }
         }
+        self.rouse(inner, now)
+    }
+
+    /// Adds a frame without a place in the sequence; then as [`Room::append`].
+    pub fn show(&self, frame: Fleeting, now: Instant) -> Wake {
+        let mut inner = self.inner.lock();
+        inner.shown += 1;
+        inner.fleeting.push_back(frame);
+        if inner.fleeting.len() > FLEETING {
+            inner.fleeting.pop_front();
+        }
+        self.rouse(inner, now)
+    }
+
+    fn rouse(&self, mut inner: MutexGuard<'_, Inner>, now: Instant) -> Wake {
         if inner.waking {
             inner.again = true;
             return Wake::Nothing;
@@ -193,8 +224,9 @@ impl Room {
             inner.sleepers.push(None);
             inner.sleepers.len() - 1
         });
+        let shown = inner.shown;
         drop(inner);
-        Follower { room: self.clone(), slot, position, user, admitted }
+        Follower { room: self.clone(), slot, position, shown, user, admitted, fleet: false }
     }
 }
 
@@ -236,8 +268,10 @@ pub struct Follower {
     room: Arc<Room>,
     slot: usize,
     position: u64,
+    shown: u64,
     user: UserId,
     admitted: u64,
+    fleet: bool,
 }
 
 impl Follower {
@@ -251,6 +285,11 @@ impl Follower {
         self.position = position;
     }
 
+    /// Whether it is shown the fleet's beats.
+    pub fn follow_fleet(&mut self, fleet: bool) {
+        self.fleet = fleet;
+    }
+
     /// How far it may be given events now: to the newest one, or to the last that is for it.
     pub fn limit(&self) -> u64 {
         let inner = self.room.inner.lock();
@@ -260,7 +299,8 @@ impl Follower {
     /// Appends the frames beyond the position to `out`, at most `max_frames` and, after the first,
     /// at most `max_bytes`, and moves on.
     pub fn copy(&mut self, max_frames: usize, max_bytes: usize, out: &mut Vec<u8>) -> Copied {
-        let inner = self.room.inner.lock();
+        let room = self.room.clone();
+        let inner = room.inner.lock();
         if inner.lost {
             return Copied::Lost;
         }
@@ -271,7 +311,7 @@ impl Follower {
             return Copied::Over(ends);
         }
         if self.position >= inner.head {
-            return Copied::Nothing;
+            return self.copy_fleeting(&inner, out);
         }
         let Some(index) = self.position.checked_sub(inner.floor()) else {
             return Copied::Behind;
@@ -288,10 +328,23 @@ impl Follower {
         Copied::UpTo(self.position)
     }
 
+    /// What was shown since the last look, as far as it is still kept. Only for who has caught up.
+    fn copy_fleeting(&mut self, inner: &Inner, out: &mut Vec<u8>) -> Copied {
+        let new = (inner.shown - self.shown).min(inner.fleeting.len() as u64) as usize;
+        self.shown = inner.shown;
+        let before = out.len();
+        for frame in inner.fleeting.range(inner.fleeting.len() - new..) {
+            if self.fleet || !frame.fleet {
+                out.extend_from_slice(&frame.wire);
+            }
+        }
+        if out.len() > before { Copied::UpTo(self.position) } else { Copied::Nothing }
+    }
+
     /// Ready when something lies beyond the position; else wakes the task when it does.
     pub fn poll_beyond(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.room.inner.lock();
-        if inner.lost || inner.head > self.position {
+        if inner.lost || inner.head > self.position || inner.shown > self.shown {
             return Poll::Ready(());
         }
         match &mut inner.sleepers[self.slot] {
@@ -404,6 +457,29 @@ mod tests {
         assert_eq!(room.wake(0, start + Duration::from_millis(2)), None, "nobody has gone to sleep again");
         assert_eq!(room.rest(start + Duration::from_millis(2)), None);
         assert_eq!(room.append(frames(4..=4), start + Duration::from_secs(1)), Wake::After(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_shown_reaches_whoever_has_caught_up_and_skips_ahead_of_who_has_not() {
+        let room = Arc::new(Room::new(0, Duration::ZERO));
+        let shown = |n: u64, fleet| Fleeting { wire: Bytes::copy_from_slice(&(1000 + n).to_be_bytes()), fleet };
+        room.show(shown(0, false), Instant::now());
+        let mut follower = room.follow(0, UserId::fresh(), 0);
+        let mut of_the_fleet = room.follow(0, UserId::fresh(), 0);
+        of_the_fleet.follow_fleet(true);
+        assert_eq!(read(&mut follower, 64).0, Copied::Nothing, "what was shown before is over");
+        room.append(frames(1..=2), Instant::now());
+        room.show(shown(1, false), Instant::now());
+        room.show(shown(2, true), Instant::now());
+        assert_eq!(read(&mut follower, 64), (Copied::UpTo(2), vec![1, 2]), "events first");
+        assert_eq!(read(&mut follower, 64), (Copied::UpTo(2), vec![1001]));
+        assert_eq!(read(&mut follower, 64).0, Copied::Nothing);
+        read(&mut of_the_fleet, 64);
+        assert_eq!(read(&mut of_the_fleet, 64).1, vec![1001, 1002]);
+        for n in 0..100 {
+            room.show(shown(n, false), Instant::now());
+        }
+        assert_eq!(read(&mut follower, 64).1.len(), FLEETING);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{DaemonBinding, Identity, Proof, TaskBinding, jwt, secrets};
+use uuid::Uuid;
+
+use super::{DaemonBinding, Identity, Proof, Role, TaskBinding, believed::Believed, jwt, members, secrets};
 use crate::{
-    db::{Db, Tx, exec, on},
+    db::{Db, on, read_or_store},
     error::{Error, Result},
     ids::{AgentId, DaemonTokenId, TaskId, TaskTokenId, TokenId, UserId, WorkspaceId},
     time::Timestamp,
@@ -24,9 +26,10 @@ pub struct Credential {
 
 /// What turns secrets into identities.
 pub struct Credentials {
-    db: Db,
+    pub(super) db: Db,
     pub(super) key: jwt::Key,
     pub(super) session_ttl: Duration,
+    pub(super) believed: Believed,
 }
 
 impl Credentials {
@@ -34,14 +37,27 @@ impl Credentials {
     pub async fn open(db: &Db, session_ttl: Duration) -> Result<Self> {
         let fresh: [u8; 32] = rand::random();
         let fresh: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
-        let key: String = db.write_global(async move |tx| read_or_store(tx, KEY, &fresh).await).await?;
+        let key = read_or_store(db, KEY, fresh).await?;
         let key = jwt::Key::new(key.as_bytes()).ok_or_else(|| Error::internal("the session key is unusable"))?;
-        Ok(Self { db: db.clone(), key, session_ttl })
+        Ok(Self { db: db.clone(), key, session_ttl, believed: Believed::default() })
     }
 
     /// The identity behind a secret; `None` if it is unknown, expired, revoked, or rests on a
-    /// membership that is gone. One statement.
+    /// membership that is gone. No statement for one that is believed, else one.
     pub async fn resolve(&self, secret: &str) -> Result<Option<Credential>> {
+        let key = Believed::key(secret);
+        if let Some(credential) = self.believed.credential(&key, self.db.clock().now()) {
+            return Ok(Some(credential));
+        }
+        let before = self.believed.before_reading();
+        let found = self.look_up(secret).await?;
+        if let Some(credential) = &found {
+            self.believed.learn_credential(key, credential.clone(), before);
+        }
+        Ok(found)
+    }
+
+    async fn look_up(&self, secret: &str) -> Result<Option<Credential>> {
         if secrets::is(secrets::PERSONAL, secret) {
             self.personal(secret).await
         } else if secrets::is(secrets::DAEMON, secret) {
@@ -51,6 +67,29 @@ impl Credentials {
         } else {
             self.session(secret).await
         }
+    }
+
+    /// Somebody's role in a workspace; `None` for a stranger. No statement for one that is believed.
+    pub async fn role(&self, workspace: WorkspaceId, user: UserId) -> Result<Option<Role>> {
+        if let Some(role) = self.believed.role(workspace, user) {
+            return Ok(Some(role));
+        }
+        let before = self.believed.before_reading();
+        let role = self.db.read(async move |db| members::role(db, workspace, user).await).await?;
+        if let Some(role) = role {
+            self.believed.learn_role(workspace, user, role, before);
+        }
+        Ok(role)
+    }
+
+    /// A token, or a session, is worth nothing any more.
+    pub fn forget_token(&self, row: Uuid) {
+        self.believed.drop_token(row);
+    }
+
+    /// A membership changed, or all of a workspace did.
+    pub fn forget_membership(&self, workspace: WorkspaceId, user: Option<UserId>) {
+        self.believed.drop_membership(workspace, user);
     }
 
     async fn personal(&self, secret: &str) -> Result<Option<Credential>> {
@@ -146,13 +185,4 @@ impl Credentials {
             expires_at: Some(expires_at),
         }))
     }
-}
-
-/// The value under a key of the store's own facts; `fresh` if there is none yet. Whoever stores
-/// first wins, on every node.
-async fn read_or_store(tx: &mut Tx, key: &'static str, fresh: &str) -> Result<String> {
-    exec!(tx, |c| sqlx::query("INSERT INTO hub_meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
-        .bind(key)
-        .bind(fresh))?;
-    on!(tx, |c| sqlx::query_scalar("SELECT value FROM hub_meta WHERE key = $1").bind(key).fetch_one(c))
 }

@@ -1,11 +1,13 @@
 //! Who somebody is and what they may do: people, their tokens, workspaces, members and roles.
 
+mod believed;
 pub mod bootstrap;
 mod credentials;
 pub mod daemon_tokens;
 pub mod jwt;
 mod last_used;
 pub mod members;
+mod recheck;
 pub mod secrets;
 pub mod sessions;
 mod settings;

@@ -43,8 +43,22 @@ pub struct Runtime {
     pub created_at: Timestamp,
     /// Last change other than a beat.
     pub updated_at: Timestamp,
-    /// `socket`, `http`, `reconnecting` or `offline`.
-    pub presence: &'static str,
+    /// How it is reachable.
+    pub presence: Presence,
+}
+
+/// How a runtime is reachable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// It beats over a socket.
+    Socket,
+    /// It beats over HTTP.
+    Http,
+    /// Its socket has ended; it is not known yet whether it comes back.
+    Reconnecting,
+    /// It is offline.
+    Offline,
 }
 
 /// The display hint for a provider's command.

@@ -126,7 +126,8 @@ async fn authenticate<T: Transport>(
             drop(opening);
             let welcome = if has_cookie { Outbound::Hello(welcome) } else { Outbound::AuthAck(welcome) };
             connection.send(&welcome.json());
-            let mut live = Live { user, lane, follower, page: None, expires_at, asked: false, fleet: false };
+            sockets.fleet.show_picture(lane.workspace);
+            let mut live = Live { user, lane, follower, page: None, expires_at, asked: false };
             live.set_alarm(sockets, connection);
             Ok(live)
         }
@@ -179,8 +180,6 @@ struct Live {
     expires_at: Option<Timestamp>,
     /// Another one was asked for.
     asked: bool,
-    /// Follows the fleet's beats.
-    fleet: bool,
 }
 
 impl Live {
@@ -312,7 +311,9 @@ async fn answer<T: Transport>(
         "subscribe" | "unsubscribe" => {
             let wants = frame.r#type == "subscribe";
             let (answer, fleet) = scopes::answer(live.lane.workspace, live.user, wants, frame.payload);
-            live.fleet = fleet.unwrap_or(live.fleet);
+            if let Some(fleet) = fleet {
+                live.follower.follow_fleet(fleet);
+            }
             connection.send(&answer.json());
         }
         "auth" => return refresh(sockets, connection, entry, live, text).await,

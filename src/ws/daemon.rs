@@ -1,7 +1,10 @@
 //! `/api/daemon/ws`: a daemon's control socket. It carries beats one way and hints the other; all
 //! work is pulled over HTTP.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{body::Body, http::Request, response::Response};
 use tokio::sync::Semaphore;
@@ -12,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    fleet::Beat,
+    fleet::{Beat, Contact, Parting},
     hub::{Close, Entry, Holder, wire},
     identity::Driver,
     ids::RuntimeId,
@@ -72,6 +75,9 @@ impl Session for Daemon {
             entry.peer().close(Close::new(close::DRAINING, "retry_after_ms=100"));
         }
         tracing::debug!(%user, runtimes = runtimes.len(), "daemon connected");
+        sockets.fleet.socket_began(entry.id(), &runtimes).await;
+        let fleet = sockets.fleet.clone();
+        let silence = sockets.settings.daemon_silence;
         let beats = Beats { sockets, driver, opened: began, permits: Arc::new(Semaphore::new(BEATS_AT_ONCE)) };
         let end = loop {
             match connection.next(entry.peer(), &mut NoFrames).await {
@@ -86,12 +92,25 @@ impl Session for Daemon {
             }
         };
         tracing::debug!(%user, ?end, seconds = since.elapsed().as_secs(), "daemon disconnected");
+        let (socket, left) = (entry.id(), entry.runtimes());
         drop(entry);
+        fleet.socket_ended(socket, &left, parting(&end, silence)).await;
         let goodbye = match end {
             Ended::ByUs(close) => Some(close),
             Ended::ByPeer(_) | Ended::Gone(_) => None,
         };
         Box::pin(connection.finish(goodbye)).await;
+    }
+}
+
+/// What an end says about the daemon.
+fn parting(end: &Ended, silence: Duration) -> Parting {
+    match end {
+        Ended::ByPeer(_) | Ended::Gone(_) => Parting::Seen,
+        Ended::ByUs(close) if close.code == close::SILENT => Parting::Silent(silence),
+        Ended::ByUs(close) if close.code == close::DRAINING => Parting::Asked,
+        // Slow, revoked, or not speaking the protocol: it is seen to be gone.
+        Ended::ByUs(_) => Parting::Seen,
     }
 }
 
@@ -128,10 +147,11 @@ impl Beats {
             Err(_) => return Ok(()),
         };
         let (fleet, registry, mailbox) = (self.sockets.fleet.clone(), self.sockets.registry.clone(), entry.mailbox());
-        let (driver, opened) = (self.driver.clone(), self.opened);
+        let driver = self.driver.clone();
+        let contact = Contact { since: self.opened, connection: entry.id() };
         let interval = fleet.settings().beat_interval.as_millis() as u64;
         self.sockets.tracker.spawn(async move {
-            let ack = match fleet.beat(&driver, runtime, opened).await {
+            let ack = match fleet.beat(&driver, runtime, contact).await {
                 Ok(Beat::Recorded) => Some(HeartbeatAck {
                     runtime_id: runtime.to_string(),
                     status: "ok",

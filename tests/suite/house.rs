@@ -15,7 +15,7 @@ const ROOMS: [&[&str]; 10] = [
     &["events"],
     &["hub", "db"],
 ];
-const GROUND: &[&str] = &["protocol", "error", "ids", "time", "settings", "telemetry"];
+const GROUND: &[&str] = &["protocol", "error", "ids", "time", "settings", "telemetry", "redis_link"];
 
 fn source_files(folder: &Path, into: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

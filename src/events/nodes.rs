@@ -1,0 +1,108 @@
+//! What the nodes of one hub tell each other beside events: which cached facts no longer hold, which
+//! sockets lose what they rest on, which frame is for a socket that may be anywhere.
+//!
+//! Everything told here is only a message: it may be lost with the relay. Whatever depends on one
+//! is corrected elsewhere (the flush, the touch's answer, the periodic check), later.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::relay::Outgoing;
+use crate::ids::{RuntimeId, UserId, WorkspaceId};
+
+/// A message to every node, this one included.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "snake_case")]
+pub enum Control {
+    /// What is cached about these runtimes no longer holds.
+    RuntimesChanged {
+        /// Which.
+        ids: Vec<RuntimeId>,
+    },
+    /// The rows of these runtimes are gone; their daemons are told.
+    RuntimesGone {
+        /// Which.
+        ids: Vec<RuntimeId>,
+    },
+    /// Nobody drives these runtimes any more until they are registered anew.
+    RuntimesTaken {
+        /// Which.
+        ids: Vec<RuntimeId>,
+    },
+    /// A token of any kind is worth nothing any more.
+    TokenEnded {
+        /// Its row.
+        token: Uuid,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// Its row.
+        session: Uuid,
+    },
+    /// Somebody's membership began, changed or ended.
+    Membership {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Whose.
+        user: UserId,
+    },
+    /// A workspace is gone, and every membership in it.
+    WorkspaceGone {
+        /// Which.
+        workspace: WorkspaceId,
+    },
+    /// A frame for one person's browsers, but not for those that follow this workspace.
+    Hint {
+        /// Whose browsers.
+        user: UserId,
+        /// They have it as an event.
+        but_not_in: WorkspaceId,
+        /// The frame's JSON.
+        frame: String,
+    },
+}
+
+type Ear = Box<dyn Fn(&Control) + Send + Sync>;
+
+/// The way to all nodes.
+#[derive(Default)]
+pub struct Nodes {
+    ear: OnceLock<Ear>,
+    relay: OnceLock<mpsc::Sender<Outgoing>>,
+}
+
+impl Nodes {
+    /// Nobody listens yet.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Who acts on messages at this node. The first one stays.
+    pub fn listen(&self, ear: impl Fn(&Control) + Send + Sync + 'static) {
+        let _ = self.ear.set(Box::new(ear));
+    }
+
+    pub(super) fn connect(&self, relay: mpsc::Sender<Outgoing>) {
+        let _ = self.relay.set(relay);
+    }
+
+    /// Tells every node; this one at once. Does not block.
+    pub fn tell(&self, message: Control) {
+        self.hear(&message);
+        if let Some(relay) = self.relay.get()
+            && relay.try_send(Outgoing::Control(message)).is_err()
+        {
+            tracing::warn!("the relay is behind; a control message reaches this node only");
+        }
+    }
+
+    /// Acts on a message.
+    pub(super) fn hear(&self, message: &Control) {
+        if let Some(ear) = self.ear.get() {
+            ear(message);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Where leases are kept: in memory for one node, in Redis for several, behind one interface. The
+//! rules that read them are the same.
+
+mod memory;
+mod remote;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::lease::Lease;
+use crate::{db::Clock, ids::RuntimeId, redis_link::RedisLink, time::Timestamp};
+
+use memory::Memory;
+use remote::Remote;
+
+/// What a touch found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touched {
+    /// What was there before.
+    Was(Option<Lease>),
+    /// Nothing was touched: the store does not answer.
+    Away,
+}
+
+/// Some leases, read at once.
+#[derive(Debug)]
+pub struct Picture(pub Vec<Option<Lease>>);
+
+/// How the store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it answers.
+    pub well: bool,
+    /// Grows whenever it stops or begins to answer, or turns out to have lost everything. A verdict
+    /// that spans such a change does not count.
+    pub changes: u64,
+    /// When that was last.
+    pub changed_at: Timestamp,
+}
+
+/// The store of leases.
+pub enum Liveness {
+    /// In this process.
+    Memory(Memory),
+    /// In Redis.
+    Remote(Arc<Remote>),
+}
+
+impl Liveness {
+    /// Leases of one node, in its memory.
+    pub fn in_memory(ttl: Duration, clock: Clock) -> Self {
+        Self::Memory(Memory::new(ttl, clock))
+    }
+
+    /// Leases in Redis, under names that begin with `prefix`.
+    pub fn in_redis(link: RedisLink, prefix: &str, ttl: Duration, clock: Clock, stop: CancellationToken) -> Self {
+        Self::Remote(Remote::start(link, prefix, ttl, clock, stop))
+    }
+
+    /// Writes a lease and says what was there before. With Redis it goes with the next tick, and
+    /// never takes longer than a quarter of a second.
+    pub async fn touch(&self, runtime: RuntimeId, lease: Lease) -> Touched {
+        match self {
+            Self::Memory(memory) => memory.touch(runtime, lease),
+            Self::Remote(remote) => remote.touch(runtime, lease).await,
+        }
+    }
+
+    /// Reads leases, in the order of the ids; `None` when the store does not answer.
+    pub async fn read(&self, runtimes: &[RuntimeId]) -> Option<Picture> {
+        match self {
+            Self::Memory(memory) => Some(memory.read(runtimes)),
+            Self::Remote(remote) => remote.read(runtimes).await,
+        }
+    }
+
+    /// Writes a lease if the one there is still the expected one; `None` when the store does not
+    /// answer.
+    pub async fn swap(&self, runtime: RuntimeId, expected: Option<Lease>, new: Lease) -> Option<bool> {
+        match self {
+            Self::Memory(memory) => Some(memory.swap(runtime, expected, new)),
+            Self::Remote(remote) => remote.swap(runtime, expected, new).await,
+        }
+    }
+
+    /// Removes leases. One that cannot be removed ends by itself.
+    pub async fn forget(&self, runtimes: &[RuntimeId]) {
+        match self {
+            Self::Memory(memory) => memory.forget(runtimes),
+            Self::Remote(remote) => remote.forget(runtimes).await,
+        }
+    }
+
+    /// How the store is.
+    pub fn health(&self) -> Health {
+        match self {
+            Self::Memory(memory) => memory.health(),
+            Self::Remote(remote) => remote.health(),
+        }
+    }
+
+    /// Round trips to Redis so far, for touches.
+    pub fn round_trips(&self) -> u64 {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Remote(remote) => remote.round_trips(),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Leases in Redis. All touches of this node go out together, one pipeline per tick, on a connection
+//! of their own; everything else uses another. A server that does not answer in time is taken for
+//! away: what waits is told so at once, and so is everybody who comes until it answers again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use redis::{RedisResult, aio::MultiplexedConnection};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Health, Lease, Picture, Touched};
+use crate::{db::Clock, ids::RuntimeId, redis_link::RedisLink, time::Timestamp};
+
+/// Touches wait for each other this long …
+const TICK: Duration = Duration::from_millis(100);
+/// … and for their answer at most this long. Together the most that a beat waits.
+const ANSWER: Duration = Duration::from_millis(150);
+/// For everything that no beat waits for.
+const BULK_ANSWER: Duration = Duration::from_secs(2);
+/// Between two looks at a server that is away.
+const PROBE: Duration = Duration::from_millis(250);
+/// Keys of one command at most.
+const TOGETHER: usize = 1000;
+
+/// Swaps a value if it is the expected one; an empty expectation is "none".
+const SWAP: &str = "local held = redis.call('GET', KEYS[1]) or '' \
+                    if held ~= ARGV[1] then return 0 end \
+                    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1";
+
+struct Waiting {
+    runtime: RuntimeId,
+    lease: Lease,
+    answer: oneshot::Sender<Touched>,
+}
+
+struct State {
+    bulk: Option<MultiplexedConnection>,
+    /// Of the server's data: another one means that everything was lost.
+    generation: String,
+    changes: u64,
+    changed_at: Timestamp,
+}
+
+/// See the module.
+pub struct Remote {
+    prefix: String,
+    ttl: Duration,
+    clock: Clock,
+    queue: Mutex<Vec<Waiting>>,
+    waiting: Notify,
+    state: Mutex<State>,
+    round_trips: AtomicU64,
+}
+
+impl Remote {
+    pub(super) fn start(
+        link: RedisLink,
+        prefix: &str,
+        ttl: Duration,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let now = clock.now();
+        let remote = Arc::new(Self {
+            prefix: format!("heartwire:{prefix}"),
+            ttl,
+            clock,
+            queue: Mutex::default(),
+            waiting: Notify::new(),
+            state: Mutex::new(State { bulk: None, generation: String::new(), changes: 0, changed_at: now }),
+            round_trips: AtomicU64::new(0),
+        });
+        let work = remote.clone().run(link);
+        tokio::spawn(async move { stop.run_until_cancelled(work).await });
+        remote
+    }
+
+    pub(super) async fn touch(&self, runtime: RuntimeId, lease: Lease) -> Touched {
+        if !self.health().well {
+            return Touched::Away;
+        }
+        let (answer, touched) = oneshot::channel();
+        self.queue.lock().push(Waiting { runtime, lease, answer });
+        self.waiting.notify_one();
+        // The tick answers in time; this is for one that ended meanwhile.
+        match tokio::time::timeout(2 * (TICK + ANSWER), touched).await {
+            Ok(Ok(touched)) => touched,
+            _ => Touched::Away,
+        }
+    }
+
+    pub(super) async fn read(&self, runtimes: &[RuntimeId]) -> Option<Picture> {
+        let mut leases = Vec::with_capacity(runtimes.len());
+        for some in runtimes.chunks(TOGETHER) {
+            let mut command = redis::cmd("MGET");
+            for id in some {
+                command.arg(self.key(*id));
+            }
+            let values: Vec<Option<String>> = self.bulk(&command).await?;
+            leases.extend(values.into_iter().map(|text| Lease::parse(&text?)));
+        }
+        Some(Picture(leases))
+    }
+
+    pub(super) async fn swap(&self, runtime: RuntimeId, expected: Option<Lease>, new: Lease) -> Option<bool> {
+        let expected = expected.map(|lease| lease.to_string()).unwrap_or_default();
+        let mut command = redis::cmd("EVAL");
+        command.arg(SWAP).arg(1).arg(self.key(runtime)).arg(expected).arg(new.to_string());
+        command.arg(self.ttl.as_millis() as u64);
+        self.bulk::<i64>(&command).await.map(|swapped| swapped == 1)
+    }
+
+    pub(super) async fn forget(&self, runtimes: &[RuntimeId]) {
+        for some in runtimes.chunks(TOGETHER) {
+            let mut command = redis::cmd("DEL");
+            for id in some {
+                command.arg(self.key(*id));
+            }
+            let _: Option<i64> = self.bulk(&command).await;
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let state = self.state.lock();
+        Health { well: state.bulk.is_some(), changes: state.changes, changed_at: state.changed_at }
+    }
+
+    pub(super) fn round_trips(&self) -> u64 {
+        self.round_trips.load(Ordering::Relaxed)
+    }
+
+    fn key(&self, runtime: RuntimeId) -> String {
+        format!("{}:lease:{runtime}", self.prefix)
+    }
+
+    fn generation_key(&self) -> String {
+        format!("{}:generation", self.prefix)
+    }
+
+    async fn bulk<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
+        let mut connection = self.state.lock().bulk.clone()?;
+        match command.query_async(&mut connection).await {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::warn!(%error, "the lease store does not answer");
+                None
+            }
+        }
+    }
+
+    async fn run(self: Arc<Self>, link: RedisLink) {
+        let mut tried = false;
+        loop {
+            match self.connect(&link).await {
+                Ok((touches, bulk, generation)) => {
+                    tracing::info!("the lease store answers");
+                    self.begin(bulk, generation);
+                    self.tick(touches).await;
+                    self.end();
+                    tracing::warn!("the lease store does not answer; beats are recorded in the database");
+                }
+                Err(error) if !tried => tracing::warn!(%error, "the lease store does not answer"),
+                Err(_) => {}
+            }
+            tried = true;
+            tokio::time::sleep(PROBE).await;
+        }
+    }
+
+    async fn connect(&self, link: &RedisLink) -> RedisResult<(MultiplexedConnection, MultiplexedConnection, String)> {
+        let mut bulk = link.commands(BULK_ANSWER).await?;
+        let touches = link.commands(ANSWER).await?;
+        let generation = self.generation(&mut bulk).await?;
+        Ok((touches, bulk, generation))
+    }
+
+    /// The generation of the server's data; whoever finds none begins one.
+    async fn generation(&self, connection: &mut MultiplexedConnection) -> RedisResult<String> {
+        let fresh = format!("{:032x}", rand::random::<u128>());
+        redis::pipe()
+            .cmd("SET")
+            .arg(self.generation_key())
+            .arg(fresh)
+            .arg("NX")
+            .ignore()
+            .get(self.generation_key())
+            .query_async(connection)
+            .await
+            .map(|(generation,): (String,)| generation)
+    }
+
+    fn begin(&self, bulk: MultiplexedConnection, generation: String) {
+        let mut state = self.state.lock();
+        state.bulk = Some(bulk);
+        state.generation = generation;
+        state.changes += 1;
+        state.changed_at = self.clock.now();
+    }
+
+    fn end(&self) {
+        let mut state = self.state.lock();
+        state.bulk = None;
+        state.changes += 1;
+        state.changed_at = self.clock.now();
+        drop(state);
+        for waiting in std::mem::take(&mut *self.queue.lock()) {
+            let _ = waiting.answer.send(Touched::Away);
+        }
+    }
+
+    /// Sends what has gathered, tick after tick, until the server fails one.
+    async fn tick(&self, mut connection: MultiplexedConnection) {
+        loop {
+            self.waiting.notified().await;
+            tokio::time::sleep(TICK).await;
+            let together = std::mem::take(&mut *self.queue.lock());
+            if together.is_empty() {
+                continue;
+            }
+            let mut pipe = redis::pipe();
+            for waiting in &together {
+                pipe.cmd("SET")
+                    .arg(self.key(waiting.runtime))
+                    .arg(waiting.lease.to_string())
+                    .arg("PX")
+                    .arg(self.ttl.as_millis() as u64)
+                    .arg("GET");
+            }
+            // The same round trip asks whether the server still has its data.
+            pipe.get(self.generation_key());
+            self.round_trips.fetch_add(1, Ordering::Relaxed);
+            let answer: RedisResult<Vec<Option<String>>> = pipe.query_async(&mut connection).await;
+            let Ok(mut values) = answer.inspect_err(|error| tracing::warn!(%error, "touching leases")) else {
+                for waiting in together {
+                    let _ = waiting.answer.send(Touched::Away);
+                }
+                return;
+            };
+            let generation = values.pop().flatten();
+            for (waiting, before) in together.into_iter().zip(values) {
+                let _ = waiting.answer.send(Touched::Was(before.and_then(|text| Lease::parse(&text))));
+            }
+            if generation.as_ref() != Some(&self.state.lock().generation) {
+                tracing::warn!("the lease store has lost its data");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Runtimes whose socket has ended, and the verdict on them.
+//!
+//! A verdict is a comparison, not a clock: when the grace is over, a lease that changed since means
+//! life. One that did not is swapped for a marker, and only whoever swaps it takes the row offline;
+//! whoever touches a marker reads the row and brings it back. After the commit the leases are looked
+//! at once more, and what was touched in between is undone.
+//!
+//! A verdict counts only if the lease store was well, and had its data, from beginning to end. And
+//! when more than half of at least ten daemons look dead at once, it is more likely the network:
+//! the brake holds all verdicts until a fifth of them is back, or for a stale window.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Fleet, Settings,
+    lease::{Lease, State},
+};
+use crate::{
+    db::{Arm, Tx},
+    error::Result,
+    events::{Control, kinds},
+    ids::{RuntimeId, UserId, WorkspaceId},
+    protocol::{event::Actor, runtime::Presence},
+    time::Timestamp,
+};
+
+/// Between two looks at the suspects.
+const LOOK: Duration = Duration::from_millis(500);
+/// The brake needs at least so many daemons.
+const BRAKE_DAEMONS: usize = 10;
+
+/// A machine: what counts for the brake.
+pub(super) type DaemonKey = (WorkspaceId, Option<UserId>, Arc<str>);
+
+/// How a daemon's socket ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// The peer's end was seen.
+    Seen,
+    /// The hub ended it, having heard nothing for this long.
+    Silent(Duration),
+    /// The hub asked it to leave; that says nothing about the daemon.
+    Asked,
+}
+
+struct Suspect {
+    workspace: WorkspaceId,
+    daemon: DaemonKey,
+    /// The lease as this node left it.
+    lease: Lease,
+    ended_at: Timestamp,
+    due: Timestamp,
+    grace: Duration,
+    /// [`super::liveness::Health::changes`] when the grace began.
+    changes: u64,
+    /// The brake has let it go: it does not count for the brake again.
+    released: bool,
+}
+
+struct Brake {
+    since: Timestamp,
+    daemons: usize,
+}
+
+/// The suspects of this node.
+#[derive(Default)]
+pub(super) struct Suspects {
+    list: Mutex<HashMap<RuntimeId, Suspect>>,
+    /// The daemons with open sockets here, by socket.
+    present: Mutex<HashMap<u64, HashSet<DaemonKey>>>,
+    brake: Mutex<Option<Brake>>,
+}
+
+impl Suspects {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.list.lock().len()
+    }
+
+    /// Whether verdicts are held.
+    pub(super) fn is_braked(&self) -> bool {
+        self.brake.lock().is_some()
+    }
+}
+
+impl Fleet {
+    /// A daemon's socket opened.
+    pub(super) fn socket_opened(&self, connection: u64, daemons: HashSet<DaemonKey>) {
+        self.suspects.present.lock().insert(connection, daemons);
+    }
+
+    /// A daemon's socket has ended. Its runtimes are suspects if the last beat of each came over it.
+    pub async fn socket_ended(&self, connection: u64, runtimes: &[RuntimeId], parting: Parting) {
+        self.suspects.present.lock().remove(&connection);
+        let Settings { peer_grace, silent_grace, .. } = &self.settings;
+        let grace = match parting {
+            Parting::Asked => return,
+            Parting::Seen => *peer_grace,
+            Parting::Silent(silence) => silent_grace.saturating_sub(silence),
+        };
+        let health = self.liveness.health();
+        // A store that is away has no fresh evidence; the sweep decides.
+        let Some(picture) = self.liveness.read(runtimes).await else { return };
+        let now = self.db.clock().now();
+        for (runtime, lease) in runtimes.iter().zip(picture.0) {
+            let Some(lease) = lease.filter(|lease| {
+                lease.state == State::Alive && lease.node == self.node && lease.connection == connection
+            }) else {
+                continue;
+            };
+            let Some(fact) = self.facts.get(*runtime) else { continue };
+            let ended = lease.saying(State::Ended);
+            if self.liveness.swap(*runtime, Some(lease), ended).await != Some(true) {
+                continue;
+            }
+            self.board.changed(fact.workspace, *runtime, Presence::Reconnecting, fact.written);
+            let suspect = Suspect {
+                workspace: fact.workspace,
+                daemon: (fact.workspace, fact.owner, fact.daemon_id),
+                lease: ended,
+                ended_at: now,
+                due: now.plus(grace),
+                grace,
+                changes: health.changes,
+                released: false,
+            };
+            self.suspects.list.lock().insert(*runtime, suspect);
+            self.metrics.suspects.inc();
+        }
+    }
+
+    /// Judges, look after look, until cancelled.
+    pub async fn keep_judging(self: Arc<Self>, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(look.tick()).await.is_some() {
+            self.judge().await;
+        }
+    }
+
+    /// Looks at the suspects whose grace is over.
+    pub async fn judge(self: &Arc<Self>) {
+        let now = self.db.clock().now();
+        let braked = self.suspects.is_braked();
+        let ids: Vec<RuntimeId> = {
+            let list = self.suspects.list.lock();
+            if !braked && !list.values().any(|suspect| suspect.due <= now) {
+                return;
+            }
+            list.keys().copied().collect()
+        };
+        let health = self.liveness.health();
+        let Some(picture) = self.liveness.read(&ids).await else {
+            self.renew_graces(&ids, now);
+            return;
+        };
+        let due = {
+            let mut list = self.suspects.list.lock();
+            for (id, lease) in ids.iter().zip(&picture.0) {
+                // Another value is life, here or at another node.
+                if list.get(id).is_some_and(|suspect| lease.is_some_and(|lease| lease != suspect.lease)) {
+                    list.remove(id);
+                }
+            }
+            if self.hold(&mut list, now) {
+                return;
+            }
+            let mut due = Vec::new();
+            for (id, suspect) in list.iter_mut().filter(|(_, suspect)| suspect.due <= now) {
+                if suspect.changes == health.changes && health.well {
+                    due.push(*id);
+                } else {
+                    // The store was away, or has lost its data: nothing follows from what is there.
+                    suspect.changes = health.changes;
+                    suspect.due = now.plus(suspect.grace);
+                }
+            }
+            due.into_iter().filter_map(|id| Some((id, list.remove(&id)?))).collect::<Vec<_>>()
+        };
+        if !due.is_empty() {
+            self.condemn(due).await;
+        }
+    }
+
+    fn renew_graces(&self, ids: &[RuntimeId], now: Timestamp) {
+        let mut list = self.suspects.list.lock();
+        for id in ids {
+            if let Some(suspect) = list.get_mut(id) {
+                suspect.due = suspect.due.max(now.plus(suspect.grace));
+            }
+        }
+    }
+
+    /// Whether verdicts are held now: pulls the brake, or lets it go.
+    fn hold(&self, list: &mut HashMap<RuntimeId, Suspect>, now: Timestamp) -> bool {
+        let present: HashSet<DaemonKey> = self.suspects.present.lock().values().flatten().cloned().collect();
+        let dead: HashSet<&DaemonKey> = list
+            .values()
+            .filter(|suspect| !suspect.released)
+            .map(|suspect| &suspect.daemon)
+            .filter(|daemon| !present.contains(*daemon))
+            .collect();
+        let (dead, all) = (dead.len(), dead.len() + present.len());
+        let mut brake = self.suspects.brake.lock();
+        match &*brake {
+            None if all >= BRAKE_DAEMONS && dead * 2 > all => {
+                tracing::error!(dead, of = all, "more than half of the daemons look dead at once: verdicts are held");
+                self.metrics.brakes.inc();
+                *brake = Some(Brake { since: now, daemons: dead });
+                true
+            }
+            None => false,
+            Some(Brake { since, daemons }) => {
+                let back = daemons.saturating_sub(dead);
+                if back * 5 < *daemons && now.since(*since) < self.settings.stale_after {
+                    return true;
+                }
+                tracing::warn!(back, of = *daemons, "verdicts are given again, after a fresh grace");
+                *brake = None;
+                for suspect in list.values_mut() {
+                    suspect.released = true;
+                    suspect.due = now.plus(suspect.grace);
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes suspects offline whose lease is still what it was.
+    async fn condemn(self: &Arc<Self>, due: Vec<(RuntimeId, Suspect)>) {
+        let mut marked: HashMap<WorkspaceId, Vec<(RuntimeId, Timestamp, Lease)>> = HashMap::new();
+        for (runtime, suspect) in due {
+            let marker = suspect.lease.saying(State::Marked);
+            let swapped = match self.liveness.swap(runtime, Some(suspect.lease), marker).await {
+                // It may have ended by itself.
+                Some(false) => self.liveness.swap(runtime, None, marker).await,
+                other => other,
+            };
+            if swapped == Some(true) {
+                marked.entry(suspect.workspace).or_default().push((runtime, suspect.ended_at, marker));
+            }
+        }
+        for (workspace, runtimes) in marked {
+            if let Err(error) = self.take_offline(workspace, &runtimes).await {
+                // The marker makes the next touch read the row; without one the sweep decides.
+                tracing::warn!(%workspace, %error, "taking runtimes offline");
+                self.note_trouble();
+            }
+        }
+    }
+
+    async fn take_offline(
+        self: &Arc<Self>,
+        workspace: WorkspaceId,
+        marked: &[(RuntimeId, Timestamp, Lease)],
+    ) -> Result<()> {
+        let ids: Vec<RuntimeId> = marked.iter().map(|(id, ..)| *id).collect();
+        let heard: Vec<Timestamp> = marked.iter().map(|(_, at, _)| *at).collect();
+        let (nodes, clock) = (self.nodes.clone(), self.db.clock().clone());
+        let offline = self
+            .db
+            .write(workspace, async move |tx| {
+                let offline = offline(tx, &ids, &heard, clock.now()).await?;
+                if !offline.is_empty() {
+                    tx.emit(kinds::runtimes_changed(workspace, Actor::System, "offline", &offline));
+                    let (nodes, ids) = (nodes.clone(), offline.clone());
+                    tx.after_commit(move || nodes.tell(Control::RuntimesChanged { ids }));
+                }
+                Ok(offline)
+            })
+            .await?;
+        for runtime in &offline {
+            tracing::info!(%workspace, %runtime, "offline: its socket ended and nothing was heard since");
+            self.metrics.offline("socket_lost", 1);
+            self.board.changed(workspace, *runtime, Presence::Offline, None);
+        }
+        // What was touched between the marker and the commit saw an online row.
+        let marker: HashMap<RuntimeId, Lease> = marked.iter().map(|(id, _, marker)| (*id, *marker)).collect();
+        let now = self.db.clock().now();
+        for (runtime, lease) in offline.iter().zip(self.leases(&offline).await) {
+            if lease.is_some_and(|lease| marker.get(runtime) != Some(&lease)) {
+                self.bring_back(workspace, *runtime, now).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn offline(tx: &mut Tx, ids: &[RuntimeId], heard: &[Timestamp], now: Timestamp) -> Result<Vec<RuntimeId>> {
+    let rows: sqlx::Result<Vec<RuntimeId>> = match tx.arm() {
+        Arm::Postgres(c) => {
+            sqlx::query_scalar(
+                "WITH held AS (
+                     SELECT r.id FROM UNNEST($1::uuid[], $2::bigint[]) AS u (id, heard)
+                     JOIN agent_runtime r ON r.id = u.id
+                     WHERE r.status = 'online' AND (r.last_seen_at IS NULL OR r.last_seen_at <= u.heard)
+                     ORDER BY r.id FOR NO KEY UPDATE OF r
+                 )
+                 UPDATE agent_runtime r
+                 SET status = 'offline', offline_cause = 'socket_lost', offline_at = $3, updated_at = $3
+                 FROM held WHERE r.id = held.id RETURNING r.id",
+            )
+            .bind(ids)
+            .bind(heard)
+            .bind(now)
+            .fetch_all(c)
+            .await
+        }
+        Arm::Sqlite(c) => {
+            let rows: Vec<(String, i64)> =
+                ids.iter().zip(heard).map(|(id, at)| (id.0.simple().to_string(), at.0)).collect();
+            sqlx::query_scalar(
+                "UPDATE agent_runtime AS r
+                 SET status = 'offline', offline_cause = 'socket_lost', offline_at = $2, updated_at = $2
+                 FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS heard FROM json_each($1)) AS u
+                 WHERE r.id = u.id AND r.status = 'online'
+                   AND (r.last_seen_at IS NULL OR r.last_seen_at <= u.heard)
+                 RETURNING r.id",
+            )
+            .bind(sqlx::types::Json(rows))
+            .bind(now)
+            .fetch_all(c)
+            .await
+        }
+    };
+    tx.note(rows)
+}

@@ -1,0 +1,59 @@
+//! What a node does on hearing a control message, its own or another node's.
+
+use std::sync::Arc;
+
+use crate::{
+    events::Control,
+    fleet::Fleet,
+    hub::{Close, Registry, wire},
+    identity::Credentials,
+    protocol::close,
+};
+
+/// Acts on control messages.
+pub struct Ears {
+    /// The sockets of this node.
+    pub registry: Arc<Registry>,
+    /// What it believes about secrets and memberships.
+    pub credentials: Arc<Credentials>,
+    /// What it believes about runtimes.
+    pub fleet: Arc<Fleet>,
+}
+
+impl Ears {
+    /// Acts on one. Does not block, and is right to do twice.
+    pub fn hear(&self, message: &Control) {
+        match message {
+            Control::RuntimesChanged { ids } => self.fleet.forget_facts(ids),
+            Control::RuntimesGone { ids } => {
+                self.fleet.forget_facts(ids);
+                for id in ids {
+                    self.registry.send_to_runtime(*id, &self.fleet.gone_frame(*id));
+                }
+            }
+            Control::RuntimesTaken { ids } => {
+                self.fleet.forget_facts(ids);
+                self.registry.take_runtimes(ids, &revoked());
+                let (fleet, ids) = (self.fleet.clone(), ids.clone());
+                tokio::spawn(async move { fleet.forget_leases(&ids).await });
+            }
+            Control::TokenEnded { token } => {
+                self.credentials.forget_token(*token);
+                self.registry.close_token(*token, &revoked());
+            }
+            Control::SessionEnded { session } => {
+                self.credentials.forget_token(*session);
+                self.registry.close_session(*session, &revoked());
+            }
+            Control::Membership { workspace, user } => self.credentials.forget_membership(*workspace, Some(*user)),
+            Control::WorkspaceGone { workspace } => self.credentials.forget_membership(*workspace, None),
+            Control::Hint { user, but_not_in, frame } => {
+                self.registry.send_to_user(*user, &wire::text(frame), *but_not_in);
+            }
+        }
+    }
+}
+
+fn revoked() -> Close {
+    Close::new(close::REVOKED, "revoked")
+}

@@ -1,0 +1,107 @@
+//! The half-minute check of everything that is believed and of every open socket, in one statement:
+//! what a lost control message, an expired row or a change by another process left behind.
+
+use std::collections::HashSet;
+
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::Credentials;
+use crate::{
+    db::{Arm, Session},
+    error::Result,
+    ids::{UserId, WorkspaceId},
+    time::Timestamp,
+};
+
+/// What no longer holds.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// Tokens and sessions.
+    pub tokens: Vec<Uuid>,
+    /// Memberships.
+    pub memberships: Vec<(WorkspaceId, UserId)>,
+}
+
+impl Credentials {
+    /// Asks the store about everything believed here, and about these tokens and memberships.
+    pub async fn recheck(&self, tokens: Vec<Uuid>, memberships: Vec<(WorkspaceId, UserId)>) -> Result<Ended> {
+        let (believed_tokens, believed_memberships) = self.believed.rows();
+        let tokens: HashSet<Uuid> = tokens.into_iter().chain(believed_tokens).collect();
+        let memberships: HashSet<_> = memberships.into_iter().chain(believed_memberships).collect();
+        if tokens.is_empty() && memberships.is_empty() {
+            return Ok(Ended::default());
+        }
+        let asked: Vec<Uuid> = tokens.iter().copied().collect();
+        let users: HashSet<UserId> = memberships.iter().map(|(_, user)| *user).collect();
+        let users: Vec<UserId> = users.into_iter().collect();
+        let now = self.db.clock().now();
+        let rows = self.db.read(async move |db| holding(db, &asked, &users, now).await).await?;
+        let mut holding = (HashSet::new(), HashSet::new());
+        for (row, workspace) in rows {
+            match workspace {
+                Some(workspace) => drop(holding.1.insert((workspace, UserId(row)))),
+                None => drop(holding.0.insert(row)),
+            }
+        }
+        Ok(Ended {
+            tokens: tokens.difference(&holding.0).copied().collect(),
+            memberships: memberships.difference(&holding.1).copied().collect(),
+        })
+    }
+}
+
+/// The tokens and sessions that hold, and all memberships of these people (with their workspace).
+async fn holding(
+    db: &mut Session,
+    tokens: &[Uuid],
+    users: &[UserId],
+    now: Timestamp,
+) -> Result<Vec<(Uuid, Option<WorkspaceId>)>> {
+    let rows = match db.arm() {
+        Arm::Postgres(c) => {
+            sqlx::query_as(
+                "SELECT id, NULL::uuid FROM personal_access_token
+                 WHERE id = ANY($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)
+                 UNION ALL
+                 SELECT id, NULL FROM session WHERE id = ANY($1) AND ended_at IS NULL AND expires_at > $3
+                 UNION ALL
+                 SELECT id, NULL FROM daemon_token WHERE id = ANY($1) AND (expires_at IS NULL OR expires_at > $3)
+                 UNION ALL
+                 SELECT id, NULL FROM task_token WHERE id = ANY($1) AND expires_at > $3
+                 UNION ALL
+                 SELECT m.user_id, m.workspace_id FROM member m JOIN workspace w ON w.id = m.workspace_id
+                 WHERE m.user_id = ANY($2) AND w.deleted_at IS NULL",
+            )
+            .bind(tokens)
+            .bind(users)
+            .bind(now)
+            .fetch_all(c)
+            .await
+        }
+        Arm::Sqlite(c) => {
+            let hex = |ids: Vec<Uuid>| Json(ids.into_iter().map(|id| id.simple().to_string()).collect::<Vec<_>>());
+            sqlx::query_as(
+                "WITH asked AS (SELECT unhex(value) AS id FROM json_each($1)),
+                      people AS (SELECT unhex(value) AS id FROM json_each($2))
+                 SELECT id, NULL FROM personal_access_token
+                 WHERE id IN asked AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)
+                 UNION ALL
+                 SELECT id, NULL FROM session WHERE id IN asked AND ended_at IS NULL AND expires_at > $3
+                 UNION ALL
+                 SELECT id, NULL FROM daemon_token WHERE id IN asked AND (expires_at IS NULL OR expires_at > $3)
+                 UNION ALL
+                 SELECT id, NULL FROM task_token WHERE id IN asked AND expires_at > $3
+                 UNION ALL
+                 SELECT m.user_id, m.workspace_id FROM member m JOIN workspace w ON w.id = m.workspace_id
+                 WHERE m.user_id IN people AND w.deleted_at IS NULL",
+            )
+            .bind(hex(tokens.to_vec()))
+            .bind(hex(users.iter().map(|user| user.0).collect()))
+            .bind(now)
+            .fetch_all(c)
+            .await
+        }
+    };
+    db.note(rows)
+}
