@@ -9,8 +9,11 @@
 //! one expression on either database.
 
 mod clock;
+pub mod lease;
 mod migrate;
+mod node_lease;
 mod open;
+mod place;
 mod session;
 mod settings;
 mod threads;
@@ -32,7 +35,9 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Semaphore;
 
 pub use clock::Clock;
+pub use node_lease::NodeLease;
 pub use open::DataDirLock;
+pub use place::Place;
 pub use session::{Arm, Session};
 pub use settings::{KEYS, Settings, Synchronous};
 pub use threads::Spawned;
