@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::{
     api,
     app::App,
+    db::lease,
     error::Result,
     identity::{TaskBinding, task_tokens},
     ids::{AgentId, TaskId, TaskTokenId, UserId, WorkspaceId},
@@ -27,6 +28,16 @@ impl App {
             user: UserId(user),
         };
         self.db().write_global(async move |tx| task_tokens::mint(tx, &binding).await).await
+    }
+
+    /// Takes or renews a job's lease in the name of any node.
+    pub async fn hold_job(&self, name: &'static str, holder: &str) -> Result<bool> {
+        lease::hold(self.db(), name, holder, lease::TTL).await
+    }
+
+    /// Gives all of a node's jobs up.
+    pub async fn release_jobs(&self, holder: &str) -> Result<()> {
+        lease::release(self.db(), holder).await
     }
 
     /// Emits `test:event` events in one transaction: for each workspace so many, each with `mark`

@@ -21,6 +21,7 @@ mod daemon_socket;
 mod daemon_tokens;
 mod framing;
 mod house;
+mod leases;
 mod membership;
 mod people_api;
 mod polling;
