@@ -1,6 +1,8 @@
 //! The whole: builds the parts, joins them, starts and stops them in order. Tests start the same
 //! one, on port 0.
 
+mod chores;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -17,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{self, Api, Parts},
     config::Config,
-    db::{self, DataDirLock, Db, read_or_store},
+    db::{self, DataDirLock, Db, NodeLease, Place, lease, read_or_store},
     error::{Error, Result},
     events::{self, Journal, Lanes, Nodes, Relay},
     fleet::{self, Fleet, Liveness},
@@ -26,7 +28,6 @@ use crate::{
     identity::{
         Credentials, LastUsed,
         bootstrap::{self, Demo, FirstOwner},
-        sessions,
     },
     redis_link::RedisLink,
     ws::{Door, Sockets},
@@ -61,6 +62,8 @@ pub struct App {
     listening: CancellationToken,
     connections: TaskTracker,
     jobs: TaskTracker,
+    /// On a shared database only; an embedded one is its folder's.
+    node_lease: Option<Arc<NodeLease>>,
     _data_dir: Option<DataDirLock>,
 }
 
@@ -79,6 +82,14 @@ impl App {
         let address = listener.local_addr().map_err(Error::internal)?;
         let lanes = Lanes::new(config.events.clone());
         let db = Db::open(&config.db, Journal::new(lanes.clone())).await?;
+        let node: Arc<str> = uuid::Uuid::new_v4().simple().to_string()[..12].into();
+        let node_lease = match db.is_shared() {
+            true => {
+                let place = Place::of(&config.db.data_dir);
+                Some(Arc::new(NodeLease::take(&db, &node, place, config.redis_url.is_some()).await?))
+            }
+            false => None,
+        };
         let epoch = events::establish(&db, config.db.synchronous).await?;
         lanes.set_epoch(&epoch);
         let first_owner = bootstrap::first_owner(&db).await?;
@@ -86,7 +97,6 @@ impl App {
 
         let registry = Arc::new(Registry::default());
         let stop = CancellationToken::new();
-        let node: Arc<str> = uuid::Uuid::new_v4().simple().to_string()[..12].into();
         let nodes = Nodes::new();
         let hub = read_or_store(&db, HUB_ID, uuid::Uuid::new_v4().simple().to_string()).await?;
         let redis = config.redis_url.as_deref().map(RedisLink::new).transpose()?;
@@ -150,6 +160,7 @@ impl App {
             listening: CancellationToken::new(),
             connections: TaskTracker::new(),
             jobs: TaskTracker::new(),
+            node_lease,
             _data_dir: data_dir,
         };
         app.jobs.spawn(lanes.keep_whole(parts.db.clone(), app.stop.clone()));
@@ -159,7 +170,11 @@ impl App {
         app.jobs.spawn(fleet.clone().keep_sweeping(app.stop.clone()));
         app.jobs.spawn(fleet.clone().keep_showing(app.stop.clone()));
         app.jobs.spawn(rechecking(app.ears.clone(), app.stop.clone()));
-        app.jobs.spawn(housekeeping(parts.clone(), config.events, app.stop.clone()));
+        app.jobs.spawn(housekeeping(parts.clone(), app.stop.clone()));
+        app.jobs.spawn(chores::run(parts.clone(), config.events, app.stop.clone()));
+        if let Some(lease) = &app.node_lease {
+            app.jobs.spawn(keep_lease(parts.db.clone(), lease.clone(), app.stop.clone()));
+        }
         app.jobs.spawn(api::server::serve(
             listener,
             api::router(Api(parts)),
@@ -232,6 +247,11 @@ impl App {
     }
 
     #[cfg(feature = "test-hooks")]
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    #[cfg(feature = "test-hooks")]
     pub(crate) fn db(&self) -> &Db {
         &self.parts.db
     }
@@ -267,13 +287,28 @@ impl App {
             if let Err(error) = events::close(&parts.db).await {
                 tracing::warn!(%error, "noting the clean stop");
             }
+            // The jobs would take their leases again.
             self.jobs.wait().await;
+            self.release_leases().await;
             parts.db.close().await;
         };
         if tokio::time::timeout(LAST_WRITES, rest).await.is_err() {
             tracing::warn!("the database does not answer; stopping without its last writes");
         }
         tracing::info!(epoch = %self.lanes.epoch(), "stopped");
+    }
+
+    /// Nobody has to wait for this node's leases to run out.
+    async fn release_leases(&self) {
+        let db = &self.parts.db;
+        if let Err(error) = lease::release(db, &self.parts.sockets.node).await {
+            tracing::warn!(%error, "releasing this node's jobs");
+        }
+        if let Some(lease) = &self.node_lease
+            && let Err(error) = lease.give_up(db).await
+        {
+            tracing::warn!(%error, "giving up this node's lease");
+        }
     }
 }
 
@@ -288,7 +323,8 @@ async fn rechecking(ears: Arc<Ears>, stop: CancellationToken) {
     }
 }
 
-async fn housekeeping(parts: Arc<Parts>, settings: events::Settings, stop: CancellationToken) {
+/// What every node does for itself.
+async fn housekeeping(parts: Arc<Parts>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -309,15 +345,19 @@ async fn housekeeping(parts: Arc<Parts>, settings: events::Settings, stop: Cance
         if let Err(error) = parts.last_used.flush(&parts.db).await {
             tracing::warn!(%error, "writing when tokens were last used");
         }
-        match sessions::prune(&parts.db).await {
-            Ok(0) => {}
-            Ok(sessions) => tracing::debug!(sessions, "removed sessions that are over"),
-            Err(error) => tracing::warn!(%error, "removing sessions that are over"),
+    }
+}
+
+async fn keep_lease(db: Db, lease: Arc<NodeLease>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(NodeLease::RENEWAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
         }
-        match events::prune(&parts.db, &settings).await {
-            Ok(0) => {}
-            Ok(events) => tracing::info!(events, "pruned the event log"),
-            Err(error) => tracing::warn!(%error, "pruning the event log"),
+        if let Err(error) = lease.renew(&db).await {
+            tracing::warn!(%error, "renewing this node's lease");
         }
     }
 }

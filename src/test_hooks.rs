@@ -5,9 +5,10 @@ use uuid::Uuid;
 use crate::{
     api,
     app::App,
+    db::lease,
     error::Result,
     identity::{TaskBinding, task_tokens},
-    ids::{AgentId, TaskId, TaskTokenId, UserId, WorkspaceId},
+    ids::{AgentId, RuntimeId, TaskId, TaskTokenId, UserId, WorkspaceId},
     protocol::event::{Actor, Event},
 };
 
@@ -17,6 +18,17 @@ pub fn routes() -> Vec<(String, &'static str, String)> {
 }
 
 impl App {
+    /// Removes a runtime's lease, as if it had run out.
+    pub async fn forget_lease(&self, runtime: Uuid) {
+        self.parts().fleet.forget_leases(&[RuntimeId(runtime)]).await;
+    }
+
+    /// Forgets everything believed, as after a change by hand in the store.
+    pub fn forget_beliefs(&self) {
+        self.parts().fleet.forget_all_facts();
+        self.parts().credentials.forget_everything();
+    }
+
     /// A task's token, for an agent and a task that nobody has made.
     pub async fn mint_task_token(&self, workspace: Uuid, user: Uuid) -> Result<String> {
         let binding = TaskBinding {
@@ -27,6 +39,16 @@ impl App {
             user: UserId(user),
         };
         self.db().write_global(async move |tx| task_tokens::mint(tx, &binding).await).await
+    }
+
+    /// Takes or renews a job's lease in the name of any node.
+    pub async fn hold_job(&self, name: &'static str, holder: &str) -> Result<bool> {
+        lease::hold(self.db(), name, holder, lease::TTL).await
+    }
+
+    /// Gives all of a node's jobs up.
+    pub async fn release_jobs(&self, holder: &str) -> Result<()> {
+        lease::release(self.db(), holder).await
     }
 
     /// Emits `test:event` events in one transaction: for each workspace so many, each with `mark`

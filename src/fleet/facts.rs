@@ -66,6 +66,13 @@ impl Facts {
         }
     }
 
+    #[cfg(feature = "test-hooks")]
+    pub(super) fn drop_all(&self) {
+        let mut known = self.known.lock();
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+        known.clear();
+    }
+
     pub(super) fn drop_all_of(&self, runtimes: &[RuntimeId]) {
         let mut known = self.known.lock();
         self.dropped.fetch_add(1, Ordering::SeqCst);

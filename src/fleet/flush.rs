@@ -135,7 +135,7 @@ async fn write(tx: &mut Tx, ids: &[RuntimeId], times: &[Timestamp]) -> Result<st
                 // MAX of anything and NULL is NULL here.
                 "UPDATE agent_runtime AS r SET last_seen_at = MAX(COALESCE(r.last_seen_at, u.at), u.at)
                  FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at FROM json_each($1)) AS u
-                 WHERE r.id = u.id AND r.status = 'online' RETURNING r.id",
+                 WHERE r.id = u.id AND r.status = 'online' RETURNING id",
             )
             .bind(Json(rows))
             .fetch_all(c)

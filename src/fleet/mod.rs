@@ -138,6 +138,12 @@ impl Fleet {
         self.facts.drop_all_of(runtimes);
     }
 
+    /// Nothing is believed about any runtime.
+    #[cfg(feature = "test-hooks")]
+    pub fn forget_all_facts(&self) {
+        self.facts.drop_all();
+    }
+
     /// Their leases mean nothing any more.
     pub async fn forget_leases(&self, runtimes: &[RuntimeId]) {
         self.liveness.forget(runtimes).await;

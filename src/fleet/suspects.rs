@@ -322,7 +322,7 @@ async fn offline(tx: &mut Tx, ids: &[RuntimeId], heard: &[Timestamp], now: Times
                  FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS heard FROM json_each($1)) AS u
                  WHERE r.id = u.id AND r.status = 'online'
                    AND (r.last_seen_at IS NULL OR r.last_seen_at <= u.heard)
-                 RETURNING r.id",
+                 RETURNING id",
             )
             .bind(sqlx::types::Json(rows))
             .bind(now)

@@ -159,7 +159,7 @@ async fn bring_online(tx: &mut Tx, ids: &[RuntimeId], sinces: &[Timestamp], now:
                          WHEN 'revoked' THEN 0
                          WHEN 'deregistered' THEN r.offline_at IS NULL OR w.since > r.offline_at
                          ELSE 1 END))
-                 RETURNING r.id",
+                 RETURNING id",
             )
             .bind(&wanted)
             .bind(now)

@@ -98,6 +98,15 @@ impl Believed {
         roles.retain(|(place, whose), _| !(*place == workspace && theirs(*whose)));
     }
 
+    #[cfg(feature = "test-hooks")]
+    pub(super) fn drop_everything(&self) {
+        let mut credentials = self.credentials.lock();
+        let mut roles = self.roles.lock();
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+        credentials.clear();
+        roles.clear();
+    }
+
     /// The rows that are believed in: tokens and sessions, and memberships.
     pub(super) fn rows(&self) -> (Vec<Uuid>, Vec<(WorkspaceId, UserId)>) {
         let mut tokens = Vec::new();

@@ -92,6 +92,12 @@ impl Credentials {
         self.believed.drop_membership(workspace, user);
     }
 
+    /// Nothing is believed about any secret or membership.
+    #[cfg(feature = "test-hooks")]
+    pub fn forget_everything(&self) {
+        self.believed.drop_everything();
+    }
+
     async fn personal(&self, secret: &str) -> Result<Option<Credential>> {
         let (hash, now) = (secrets::hash(secret), self.db.clock().now());
         let found: Option<(UserId, TokenId, Option<Timestamp>)> = self

@@ -116,7 +116,7 @@ async fn authenticate<T: Transport>(
         }
     };
     let position = if position == Position::default() { opening.position.clone() } else { position };
-    let admission = Admission { sockets: sockets, workspace: opening.workspace };
+    let admission = Admission { sockets, workspace: opening.workspace };
     // What the connection is driven by may not touch its entry, so the entry lends its mailbox.
     let mailbox = entry.mailbox();
     let admitted = connection.drive(mailbox.peer(), admission.admit(entry, &secret, &position)).await;

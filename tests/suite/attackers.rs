@@ -13,6 +13,9 @@ use crate::support::{
 
 on_both_stores!(every_route_refuses_whom_it_does_not_accept, nothing_a_client_sends_is_read_as_identity);
 
+/// Headers that are refused, the status and the text.
+type Refused = (Vec<(&'static str, String)>, u16, &'static str);
+
 /// What a route does with one kind of caller.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Is {
@@ -113,6 +116,7 @@ const TABLE: &[Case] = &[
 const PUBLIC: &[(&str, &str)] = &[
     ("GET", "/health"),
     ("GET", "/readyz"),
+    ("GET", "/metrics"),
     ("GET", "/api/config"),
     ("GET", "/ws"),
     ("GET", "/"),
@@ -223,7 +227,7 @@ async fn every_route_refuses_whom_it_does_not_accept(backend: Backend) {
 
         let missing = if daemons { "missing authorization header" } else { "missing authorization" };
         let malformed = if daemons { "invalid authorization format" } else { "invalid token" };
-        let mut refusals: Vec<(Vec<(&str, String)>, u16, &str)> = vec![
+        let mut refusals: Vec<Refused> = vec![
             (vec![], 401, missing),
             (vec![("authorization", hub.token.clone())], 401, malformed),
             (vec![("authorization", format!("Basic {}", hub.token))], 401, malformed),

@@ -62,7 +62,7 @@ async fn a_commit_that_was_not_announced_is_there_after_the_restart(backend: Bac
     let dir = tempfile::tempdir().unwrap();
     let database = match backend {
         Backend::Sqlite => None,
-        Backend::Postgres => Some(postgres::fresh_database(postgres::shared()).await),
+        Backend::Postgres | Backend::PostgresRedis => Some(postgres::fresh_database(postgres::shared()).await),
     };
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut hub = Process::start(dir.path(), database.as_deref(), port).await;

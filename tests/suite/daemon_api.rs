@@ -277,6 +277,7 @@ async fn beats_are_recorded_and_gone_is_said_of_gone_rows_only(backend: Backend)
     let before = hub.runtime(runtime).await.unwrap();
     hub.app.advance_clock(std::time::Duration::from_secs(3600));
     hub.post("/api/daemon/heartbeat", json!({ "runtime_id": runtime })).await.expect(200);
+    assert_eq!(hub.app.flush().await, 1);
     let after = hub.runtime(runtime).await.unwrap();
     assert!(after["last_seen_at"].as_str() > before["last_seen_at"].as_str(), "{before} {after}");
     assert_eq!(after["updated_at"], before["updated_at"], "a beat is no change");

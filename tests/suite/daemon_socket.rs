@@ -46,7 +46,8 @@ async fn each_beat_gets_an_ack_that_names_its_runtime(backend: Backend) {
         assert_eq!(socket.next().await["payload"]["status"], "ok");
     }
     socket.close().await;
-    until("the socket's end shows", async || hub.runtime(runtimes[0]).await.unwrap()["presence"] == "http").await;
+    until("the socket's end shows", async || hub.runtime(runtimes[0]).await.unwrap()["presence"] == "reconnecting")
+        .await;
 }
 
 async fn a_beat_for_another_runtime_gets_no_ack(backend: Backend) {

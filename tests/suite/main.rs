@@ -21,6 +21,8 @@ mod daemon_socket;
 mod daemon_tokens;
 mod framing;
 mod house;
+mod leases;
+mod liveness;
 mod membership;
 mod people_api;
 mod polling;

@@ -71,7 +71,7 @@ async fn processes_that_start_at_once_take_turns() {
         let dir = tempfile::tempdir().unwrap();
         let database = match backend {
             Backend::Sqlite => None,
-            Backend::Postgres => Some(postgres::fresh_database(postgres::shared()).await),
+            Backend::Postgres | Backend::PostgresRedis => Some(postgres::fresh_database(postgres::shared()).await),
         };
         let run = |n: usize| {
             let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_heartwire"));

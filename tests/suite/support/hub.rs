@@ -8,13 +8,14 @@ use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{Socket, postgres};
+use super::{Socket, postgres, redis};
 
 /// Which store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     Sqlite,
     Postgres,
+    PostgresRedis,
 }
 
 /// A hub and its first owner.
@@ -76,9 +77,15 @@ impl Hub {
     pub async fn start_with(backend: Backend, settings: &[(&'static str, &str)]) -> Self {
         let database_url = match backend {
             Backend::Sqlite => None,
-            Backend::Postgres => Some(postgres::fresh_database(postgres::shared()).await),
+            Backend::Postgres | Backend::PostgresRedis => Some(postgres::fresh_database(postgres::shared()).await),
         };
-        Self::start_on(database_url, settings).await
+        let mut settings = settings.to_vec();
+        if backend == Backend::PostgresRedis {
+            settings.push(("REDIS_URL", &redis::shared().url));
+        }
+        let hub = Self::start_on(database_url, &settings).await;
+        hub.connected().await;
+        hub
     }
 
     /// A hub on a given database.
@@ -92,6 +99,31 @@ impl Hub {
         let workspaces = hub.get("/api/workspaces").await.expect(200);
         hub.workspace = id(&workspaces[0]);
         hub
+    }
+
+    /// Another node of the same hub. Its store is the first one's.
+    pub async fn another_node(&self, settings: &[(&'static str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut all = vec![("REDIS_URL", redis::shared().url.as_str())];
+        all.extend_from_slice(settings);
+        let config = config(dir.path().to_path_buf(), self.database_url.clone(), &all);
+        let app = App::start(config.clone()).await.expect("another node starts");
+        let node = Self {
+            app,
+            config,
+            token: self.token.clone(),
+            workspace: self.workspace,
+            database_url: self.database_url.clone(),
+            dir,
+            http: http_client(),
+        };
+        node.connected().await;
+        node
+    }
+
+    /// Waits until the lease store answers and the relay brings back what is published.
+    pub async fn connected(&self) {
+        super::until("Redis answers", async || self.app.is_connected()).await;
     }
 
     /// Stops the hub and starts it again on the same store.
@@ -207,8 +239,18 @@ impl Hub {
         token
     }
 
-    /// Runs statements on the store, beside the hub.
+    /// Runs statements on the store, beside the hub, which is made to read everything anew.
     pub async fn sql(&self, sql: &'static str) {
+        self.execute(sql).await;
+        self.app.forget_beliefs();
+    }
+
+    /// Runs statements on the store without the hub being told.
+    pub async fn sql_unnoticed(&self, sql: &'static str) {
+        self.execute(sql).await;
+    }
+
+    async fn execute(&self, sql: &'static str) {
         match &self.database_url {
             Some(url) => postgres::execute(url, sql).await,
             None => {
@@ -229,7 +271,7 @@ impl Hub {
             UNION ALL SELECT 'member ' || COUNT(*) || ' ' || SUM(LENGTH(role)) FROM member
             UNION ALL SELECT 'token ' || COUNT(*) || ' ' || COUNT(revoked_at) || ' ' || COALESCE(SUM(expires_at), 0)
                 FROM personal_access_token
-            UNION ALL SELECT 'session ' || COUNT(*) || ' ' || COUNT(ended_at) FROM session
+            UNION ALL SELECT 'session ' || COUNT(*) FROM session WHERE ended_at IS NULL
             UNION ALL SELECT 'daemon_token ' || COUNT(*) FROM daemon_token
             UNION ALL SELECT 'task_token ' || COUNT(*) FROM task_token
             UNION ALL SELECT 'runtime ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)

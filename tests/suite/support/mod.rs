@@ -3,6 +3,7 @@
 
 pub mod hub;
 pub mod postgres;
+pub mod redis;
 pub mod socket;
 
 pub use hub::{Backend, Hub};
@@ -22,6 +23,25 @@ macro_rules! on_both_stores {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_postgres() {
                 super::$name(Backend::Postgres).await;
+            }
+        }
+    )*};
+}
+
+/// Makes a test per store, and one on PostgreSQL with leases in Redis.
+macro_rules! on_all_stores {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            use crate::support::Backend;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                super::$name(Backend::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgres_and_redis() {
+                super::$name(Backend::PostgresRedis).await;
             }
         }
     )*};

@@ -14,6 +14,12 @@ use super::PATIENCE;
 
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
+/// Frames that come when they come: no part of a sequence, and nothing that a case about something
+/// else waits for.
+fn is_fleeting(text: &str) -> bool {
+    text.starts_with(r#"{"type":"runtime:presence""#) || text.contains(r#""type":"runtime:presence""#)
+}
+
 impl Socket {
     pub async fn open(url: &str, token: Option<&str>) -> Self {
         Self::try_open(url, token).await.unwrap_or_else(|(status, body)| panic!("{url}: {status} {body}"))
@@ -68,6 +74,7 @@ impl Socket {
     pub async fn next_ever(&mut self) -> Value {
         loop {
             match self.0.next().await {
+                Some(Ok(Message::Text(text))) if is_fleeting(&text) => {}
                 Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).expect("JSON"),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("closed: {other:?}"),
@@ -82,6 +89,7 @@ impl Socket {
         loop {
             let message = tokio::time::timeout_at(deadline, self.0.next()).await.expect("a frame in time");
             match message {
+                Some(Ok(Message::Text(text))) if is_fleeting(&text) => {}
                 Some(Ok(Message::Text(text))) => {
                     return Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")));
                 }
@@ -92,6 +100,20 @@ impl Socket {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err((0, error.to_string())),
                 None => return Err((0, "end of stream".into())),
+            }
+        }
+    }
+
+    /// The next change of how runtimes are reachable.
+    pub async fn next_presence(&mut self) -> Value {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match tokio::time::timeout_at(deadline, self.0.next()).await.expect("a frame in time") {
+                Some(Ok(Message::Text(text))) if is_fleeting(&text) => {
+                    return serde_json::from_str(&text).expect("JSON");
+                }
+                Some(Ok(_)) => {}
+                other => panic!("closed: {other:?}"),
             }
         }
     }
@@ -111,7 +133,7 @@ impl Socket {
         let deadline = tokio::time::Instant::now() + span;
         while let Ok(message) = tokio::time::timeout_at(deadline, self.0.next()).await {
             match message {
-                Some(Ok(Message::Text(text))) if text.contains(r#""type":"heartbeat""#) => {}
+                Some(Ok(Message::Text(text))) if text.contains(r#""type":"heartbeat""#) || is_fleeting(&text) => {}
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("expected nothing, got {other:?}"),
             }
