@@ -23,6 +23,11 @@ impl App {
         self.parts().fleet.forget_leases(&[RuntimeId(runtime)]).await;
     }
 
+    /// This node hears no control message from others any more.
+    pub fn deafen(&self) {
+        self.parts().nodes.deafen();
+    }
+
     /// Forgets everything believed, as after a change by hand in the store.
     pub fn forget_beliefs(&self) {
         self.parts().fleet.forget_all_facts();

@@ -72,6 +72,8 @@ type Ear = Box<dyn Fn(&Control) + Send + Sync>;
 pub struct Nodes {
     ear: OnceLock<Ear>,
     relay: OnceLock<mpsc::Sender<Outgoing>>,
+    /// For tests of what happens when messages are lost.
+    deaf: std::sync::atomic::AtomicBool,
 }
 
 impl Nodes {
@@ -99,8 +101,20 @@ impl Nodes {
         }
     }
 
-    /// Acts on a message.
-    pub(super) fn hear(&self, message: &Control) {
+    /// Nothing is heard from others any more.
+    #[cfg(feature = "test-hooks")]
+    pub fn deafen(&self) {
+        self.deaf.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Acts on another node's message.
+    pub(super) fn hear_other(&self, message: &Control) {
+        if !self.deaf.load(std::sync::atomic::Ordering::SeqCst) {
+            self.hear(message);
+        }
+    }
+
+    fn hear(&self, message: &Control) {
         if let Some(ear) = self.ear.get() {
             ear(message);
         }

@@ -365,7 +365,7 @@ impl Relay {
         let workspace =
             || message.get_channel_name().rsplit_once(':').and_then(|(_, id)| id.parse::<WorkspaceId>().ok());
         match (parcel.content, workspace()) {
-            (Content::Control(message), _) => nodes.hear(&message),
+            (Content::Control(message), _) => nodes.hear_other(&message),
             (Content::Events { first, events }, Some(workspace)) => {
                 let events = events.into_iter().map(|sent| sent.event(workspace)).collect();
                 lanes.hand_over_here(Batch { workspace, first, events });

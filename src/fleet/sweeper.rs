@@ -54,7 +54,9 @@ impl Fleet {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             match lease::hold(&self.db, JOB, &self.node_name, self.settings.sweep_interval * 3 / 2).await {
-                Ok(true) => drop(self.sweep().await),
+                Ok(true) => {
+                    self.sweep().await;
+                }
                 Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(%error, "asking for the sweep");

@@ -29,11 +29,12 @@ pub(super) enum Returned {
     Gone,
 }
 
-type Waiter = oneshot::Sender<Result<Returned>>;
+/// Somebody who waits: for which runtime, since when, and where to tell them.
+type Waiting = (RuntimeId, Timestamp, oneshot::Sender<Result<Returned>>);
 
 /// Who waits, by workspace. A workspace with an entry has somebody who will write it.
 #[derive(Default)]
-pub(super) struct Transitions(Mutex<HashMap<WorkspaceId, Vec<(RuntimeId, Timestamp, Waiter)>>>);
+pub(super) struct Transitions(Mutex<HashMap<WorkspaceId, Vec<Waiting>>>);
 
 impl Fleet {
     /// Brings a runtime back online for a contact that began at `since`.

@@ -94,6 +94,23 @@ async fn two_hubs_do_not_share_a_data_folder() {
     assert!(second.to_string().contains("another hub uses the data folder"), "{second}");
 }
 
+#[test]
+fn limits_that_would_call_the_living_dead_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let environment = [("HEARTWIRE_FLUSH_TICK", "120s"), ("HEARTWIRE_DATA_DIR", dir.path().to_str().unwrap())];
+    for command in ["check-config", "serve"] {
+        let output = heartwire(&[command], &environment);
+        assert!(!output.status.success(), "{command} accepted it");
+        let says = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            says.contains("flush_after (60s) + beat_interval (15s) + 2 x flush_tick (120s) <= stale_after (150s)"),
+            "{says}"
+        );
+    }
+    let explained = String::from_utf8(heartwire(&["check-config"], &[]).stdout).unwrap();
+    assert!(explained.contains("2 x flush_tick (30s) <= stale_after (150s)"), "{explained}");
+}
+
 #[tokio::test]
 async fn a_first_start_on_a_taken_port_makes_nothing_that_is_told_only_once() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

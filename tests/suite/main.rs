@@ -24,6 +24,7 @@ mod house;
 mod leases;
 mod liveness;
 mod membership;
+mod nodes;
 mod people_api;
 mod polling;
 mod sequence;
