@@ -65,13 +65,18 @@ pub async fn runtime_profiles(State(api): State<Api>, caller: Caller, segment: S
 }
 
 /// Ends tasks that a restarted daemon left behind: there are no tasks yet.
-pub async fn recover_orphans(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
-    api.fleet.admit(&[extract::id(&segment, "runtime_id")?], &caller.driver()).await?;
+pub async fn recover_orphans(
+    State(api): State<Api>,
+    caller: Caller,
+    Began(began): Began,
+    segment: Segment,
+) -> Result<Response> {
+    api.fleet.hear_of(&caller.driver(), extract::id(&segment, "runtime_id")?, began).await?;
     Ok(ok(json!({ "orphaned": 0, "retried": 0 })))
 }
 
 /// Asks for work: there is none yet.
-pub async fn claim(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
-    api.fleet.admit(&[extract::id(&segment, "runtime_id")?], &caller.driver()).await?;
+pub async fn claim(State(api): State<Api>, caller: Caller, Began(began): Began, segment: Segment) -> Result<Response> {
+    api.fleet.hear_of(&caller.driver(), extract::id(&segment, "runtime_id")?, began).await?;
     Ok(ok(json!({ "task": null })))
 }

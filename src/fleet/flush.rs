@@ -44,6 +44,11 @@ impl Due {
         self.rows.lock().len()
     }
 
+    /// The oldest beat that waits.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.rows.lock().values().min().copied()
+    }
+
     /// Whether the last flush failed.
     pub(super) fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)

@@ -48,6 +48,13 @@ pub struct Contact {
     pub connection: u64,
 }
 
+/// What was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Beat,
+    Call,
+}
+
 impl Contact {
     fn transport(self) -> &'static str {
         if self.connection == 0 { "http" } else { "socket" }
@@ -57,17 +64,37 @@ impl Contact {
 impl Fleet {
     /// Records a beat.
     pub async fn beat(self: &Arc<Self>, driver: &Driver, runtime: RuntimeId, contact: Contact) -> Result<Beat> {
-        let began = Instant::now();
         self.metrics.beat(contact.transport());
+        self.record(driver, runtime, contact, Kind::Beat).await
+    }
+
+    /// Records another call for a runtime, which says as much as a beat: whoever asks for work lives.
+    pub async fn hear_of(self: &Arc<Self>, driver: &Driver, runtime: RuntimeId, since: Timestamp) -> Result<()> {
+        match self.record(driver, runtime, Contact { since, connection: 0 }, Kind::Call).await? {
+            Beat::Gone => Err(runtimes::runtime_not_found()),
+            Beat::Recorded | Beat::TakenOffline => Ok(()),
+        }
+    }
+
+    async fn record(
+        self: &Arc<Self>,
+        driver: &Driver,
+        runtime: RuntimeId,
+        contact: Contact,
+        kind: Kind,
+    ) -> Result<Beat> {
+        let began = Instant::now();
         let Some(mut fact) = self.fact(runtime).await? else { return Ok(Beat::Gone) };
         self.require_driver(&fact, driver).await?;
         let believed = began.elapsed();
         let now = self.db.clock().now();
-        let touched = self.liveness.touch(runtime, self.next_lease(contact.connection)).await;
+        let touched = self.touch_for(runtime, contact, kind).await;
         let after_touch = began.elapsed();
         match touched {
             Touched::Was(Some(before)) if before.state != State::Marked => {
-                self.note_presence(&fact, runtime, contact, before)
+                if kind == Kind::Beat || before.state == State::Ended {
+                    self.note_presence(&fact, runtime, contact, before);
+                }
             }
             Touched::Was(_) => {
                 // Nothing there, or a marker: somebody may have taken it offline, or removed it.
@@ -121,7 +148,20 @@ impl Fleet {
         Ok(Beat::Recorded)
     }
 
-    /// Touches the lease of a runtime that was heard of by another call than a beat.
+    /// A beat says over what it came. Any other call only keeps the lease: the socket that the lease
+    /// names is still the one whose end would say something.
+    async fn touch_for(&self, runtime: RuntimeId, contact: Contact, kind: Kind) -> Touched {
+        if kind == Kind::Call {
+            match self.liveness.keep(runtime).await {
+                Touched::Was(Some(lease)) if lease.state == State::Alive => return Touched::Was(Some(lease)),
+                Touched::Away => return Touched::Away,
+                Touched::Was(_) => {}
+            }
+        }
+        self.liveness.touch(runtime, self.next_lease(contact.connection)).await
+    }
+
+    /// Touches the lease of a runtime that was just registered.
     pub(super) async fn touch(self: &Arc<Self>, runtime: RuntimeId) -> Touched {
         self.liveness.touch(runtime, self.next_lease(0)).await
     }

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub flush_failures: Counter,
     /// Rows that wait for the next flush.
     pub flush_waiting: Gauge,
+    /// Age of the oldest beat that waits for the next flush, in seconds.
+    pub flush_lag: Gauge,
     /// Runtimes that became suspects.
     pub suspects: Counter,
     offline: Family<Cause, Counter>,
@@ -63,6 +65,7 @@ impl Metrics {
             flushed_rows: Counter::default(),
             flush_failures: Counter::default(),
             flush_waiting: Gauge::default(),
+            flush_lag: Gauge::default(),
             suspects: Counter::default(),
             offline: Family::default(),
             brakes: Counter::default(),
@@ -78,6 +81,7 @@ impl Metrics {
         fleet.register("flushed_rows", "Rows written for beats", metrics.flushed_rows.clone());
         fleet.register("flush_failures", "Failed bulk writes of beats", metrics.flush_failures.clone());
         fleet.register("flush_waiting_rows", "Rows due for the next bulk write", metrics.flush_waiting.clone());
+        fleet.register("flush_lag_seconds", "Age of the oldest beat that waits", metrics.flush_lag.clone());
         fleet.register("suspects", "Runtimes whose socket's end was seen", metrics.suspects.clone());
         fleet.register("offline", "Runtimes taken offline, by cause", metrics.offline.clone());
         fleet.register("brakes", "Times that verdicts were held", metrics.brakes.clone());

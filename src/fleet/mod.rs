@@ -152,6 +152,9 @@ impl Fleet {
     /// Brings gauges up to date before they are read.
     pub fn measure(&self) {
         self.metrics.flush_waiting.set(self.due.len() as i64);
+        let now = self.db.clock().now();
+        let lag = self.due.oldest().map_or(0, |at| now.since(at).as_secs());
+        self.metrics.flush_lag.set(lag as i64);
         self.metrics.touch_round_trips.set(self.liveness.round_trips() as i64);
         self.metrics.braked.set(i64::from(self.is_braked()));
     }

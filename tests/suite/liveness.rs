@@ -15,6 +15,7 @@ on_all_stores!(
     a_socket_whose_end_was_seen_is_offline_after_its_grace,
     a_daemon_that_beats_over_http_after_its_socket_ended_stays_online,
     a_daemon_that_comes_back_with_another_socket_stays_online,
+    a_call_for_work_hides_no_socket_s_end_and_counts_as_life_after_it,
     a_stale_row_without_a_lease_is_swept_and_one_with_a_lease_is_not,
     old_evidence_is_held_back_after_a_start,
     runtimes_that_nobody_came_back_to_are_removed_after_a_week,
@@ -184,6 +185,23 @@ async fn a_daemon_that_comes_back_with_another_socket_stays_online(backend: Back
     hub.app.judge().await;
     assert_eq!(status(&hub, runtime).await, "online");
     assert_eq!(hub.runtime(runtime).await.unwrap()["presence"], "socket");
+}
+
+async fn a_call_for_work_hides_no_socket_s_end_and_counts_as_life_after_it(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtime = hub.register("d", &["claude"]).await[0];
+    let claim = format!("/api/daemon/runtimes/{runtime}/tasks/claim");
+    let mut socket = hub.daemon(&[runtime]).await;
+    acked(&mut socket, runtime).await;
+    hub.post(&claim, json!({})).await.expect(200);
+    assert_eq!(hub.runtime(runtime).await.unwrap()["presence"], "socket");
+    socket.cut();
+    suspected(&hub, 1).await;
+    hub.post(&claim, json!({})).await.expect(200);
+    hub.app.advance_clock(Duration::from_secs(31));
+    hub.app.judge().await;
+    assert_eq!(status(&hub, runtime).await, "online", "who asks for work lives");
+    assert_eq!(hub.runtime(runtime).await.unwrap()["presence"], "http");
 }
 
 async fn a_stale_row_without_a_lease_is_swept_and_one_with_a_lease_is_not(backend: Backend) {

@@ -27,6 +27,16 @@ impl Memory {
         Touched::Was(before.and_then(|held| living(held, now)))
     }
 
+    pub(super) fn keep(&self, runtime: RuntimeId) -> Touched {
+        let now = self.clock.now();
+        let mut leases = self.leases.lock();
+        let held = leases.get_mut(&runtime).filter(|held| living(**held, now).is_some());
+        Touched::Was(held.map(|held| {
+            held.1 = now.plus(self.ttl);
+            held.0
+        }))
+    }
+
     pub(super) fn read(&self, runtimes: &[RuntimeId]) -> Picture {
         let now = self.clock.now();
         let leases = self.leases.lock();

@@ -36,7 +36,8 @@ const SWAP: &str = "local held = redis.call('GET', KEYS[1]) or '' \
 
 struct Waiting {
     runtime: RuntimeId,
-    lease: Lease,
+    /// What to write; nothing to keep what is there.
+    lease: Option<Lease>,
     answer: oneshot::Sender<Touched>,
 }
 
@@ -83,6 +84,14 @@ impl Remote {
     }
 
     pub(super) async fn touch(&self, runtime: RuntimeId, lease: Lease) -> Touched {
+        self.with_the_tick(runtime, Some(lease)).await
+    }
+
+    pub(super) async fn keep(&self, runtime: RuntimeId) -> Touched {
+        self.with_the_tick(runtime, None).await
+    }
+
+    async fn with_the_tick(&self, runtime: RuntimeId, lease: Option<Lease>) -> Touched {
         if !self.health().well {
             return Touched::Away;
         }
@@ -226,12 +235,11 @@ impl Remote {
             }
             let mut pipe = redis::pipe();
             for waiting in &together {
-                pipe.cmd("SET")
-                    .arg(self.key(waiting.runtime))
-                    .arg(waiting.lease.to_string())
-                    .arg("PX")
-                    .arg(self.ttl.as_millis() as u64)
-                    .arg("GET");
+                let (key, ttl) = (self.key(waiting.runtime), self.ttl.as_millis() as u64);
+                match waiting.lease {
+                    Some(lease) => pipe.cmd("SET").arg(key).arg(lease.to_string()).arg("PX").arg(ttl).arg("GET"),
+                    None => pipe.cmd("GETEX").arg(key).arg("PX").arg(ttl),
+                };
             }
             // The same round trip asks whether the server still has its data.
             pipe.get(self.generation_key());
