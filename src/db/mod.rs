@@ -10,6 +10,7 @@
 
 mod clock;
 pub mod lease;
+pub mod lists;
 mod meta;
 mod migrate;
 mod node_lease;

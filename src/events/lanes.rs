@@ -20,7 +20,7 @@ use super::{
     relay::{EphemeralFrame, Relay},
 };
 use crate::{
-    db::{Batch, Db, on},
+    db::{Batch, Db, lists, on},
     error::{Error, Result},
     hub::{Fleeting, Frame, Room, wire},
     ids::WorkspaceId,
@@ -397,7 +397,6 @@ async fn counters(
     db: &mut crate::db::Session,
     workspaces: &[WorkspaceId],
 ) -> Result<(Arc<str>, HashMap<WorkspaceId, u64>)> {
-    let hex: Vec<String> = workspaces.iter().map(|id| id.0.simple().to_string()).collect();
     let rows: Vec<(String, Option<WorkspaceId>, Option<i64>)> = match db.arm() {
         crate::db::Arm::Postgres(c) => {
             let rows = sqlx::query_as(
@@ -417,7 +416,7 @@ async fn counters(
                      ON c.workspace_id IN (SELECT unhex(value) FROM json_each($1))
                  WHERE m.key = 'epoch'",
             )
-            .bind(sqlx::types::Json(hex))
+            .bind(lists::ids(workspaces.iter().copied()))
             .fetch_all(c)
             .await;
             db.note(rows)?

@@ -11,12 +11,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 
 use super::Fleet;
 use crate::{
-    db::{Arm, Tx},
+    db::{Arm, Tx, lists},
     error::Result,
     ids::RuntimeId,
     time::Timestamp,
@@ -134,15 +133,13 @@ async fn write(tx: &mut Tx, ids: &[RuntimeId], times: &[Timestamp]) -> Result<st
             .await
         }
         Arm::Sqlite(c) => {
-            let rows: Vec<(String, i64)> =
-                ids.iter().zip(times).map(|(id, at)| (id.0.simple().to_string(), at.0)).collect();
             sqlx::query_scalar(
                 // MAX of anything and NULL is NULL here.
                 "UPDATE agent_runtime AS r SET last_seen_at = MAX(COALESCE(r.last_seen_at, u.at), u.at)
                  FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at FROM json_each($1)) AS u
                  WHERE r.id = u.id AND r.status = 'online' RETURNING id",
             )
-            .bind(Json(rows))
+            .bind(lists::timed(ids, times))
             .fetch_all(c)
             .await
         }
@@ -159,12 +156,11 @@ async fn still_online(tx: &mut Tx, ids: &[RuntimeId]) -> Result<Vec<RuntimeId>> 
                 .await
         }
         Arm::Sqlite(c) => {
-            let hex: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
             sqlx::query_scalar(
                 "SELECT id FROM agent_runtime
                  WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND status = 'online'",
             )
-            .bind(Json(hex))
+            .bind(lists::ids(ids.iter().copied()))
             .fetch_all(c)
             .await
         }

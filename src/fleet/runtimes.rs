@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Fleet, lease::Lease, presence::presence_of};
 use crate::{
-    db::{Arm, Session, Tx, exec, on},
+    db::{Arm, Session, Tx, exec, lists, on},
     error::{Error, Result},
     events::{self, Control, Judged, kinds},
     identity::{Role, members},
@@ -87,9 +87,8 @@ pub(super) async fn find_all(db: &mut Session, runtimes: &[RuntimeId]) -> Result
             sqlx::query_as("SELECT * FROM agent_runtime WHERE id = ANY($1)").bind(runtimes).fetch_all(c).await
         }
         Arm::Sqlite(c) => {
-            let hex: Vec<String> = runtimes.iter().map(|id| id.0.simple().to_string()).collect();
             sqlx::query_as("SELECT * FROM agent_runtime WHERE id IN (SELECT unhex(value) FROM json_each($1))")
-                .bind(Json(hex))
+                .bind(lists::ids(runtimes.iter().copied()))
                 .fetch_all(c)
                 .await
         }

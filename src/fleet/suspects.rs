@@ -23,7 +23,7 @@ use super::{
     lease::{Lease, State},
 };
 use crate::{
-    db::{Arm, Tx},
+    db::{Arm, Tx, lists},
     error::Result,
     events::{Control, kinds},
     ids::{RuntimeId, UserId, WorkspaceId},
@@ -34,7 +34,7 @@ use crate::{
 /// Between two looks at the suspects.
 const LOOK: Duration = Duration::from_millis(500);
 /// The brake needs at least so many daemons.
-const BRAKE_DAEMONS: usize = 10;
+pub(super) const BRAKE_DAEMONS: usize = 10;
 
 /// A machine: what counts for the brake.
 pub(super) type DaemonKey = (WorkspaceId, Option<UserId>, Arc<str>);
@@ -115,7 +115,7 @@ impl Fleet {
             }) else {
                 continue;
             };
-            let Some(fact) = self.facts.get(*runtime) else { continue };
+            let Ok(Some(fact)) = self.fact(*runtime).await else { continue };
             let ended = lease.saying(State::Ended);
             if self.liveness.swap(*runtime, Some(lease), ended).await != Some(true) {
                 continue;
@@ -314,8 +314,6 @@ async fn offline(tx: &mut Tx, ids: &[RuntimeId], heard: &[Timestamp], now: Times
             .await
         }
         Arm::Sqlite(c) => {
-            let rows: Vec<(String, i64)> =
-                ids.iter().zip(heard).map(|(id, at)| (id.0.simple().to_string(), at.0)).collect();
             sqlx::query_scalar(
                 "UPDATE agent_runtime AS r
                  SET status = 'offline', offline_cause = 'socket_lost', offline_at = $2, updated_at = $2
@@ -324,7 +322,7 @@ async fn offline(tx: &mut Tx, ids: &[RuntimeId], heard: &[Timestamp], now: Times
                    AND (r.last_seen_at IS NULL OR r.last_seen_at <= u.heard)
                  RETURNING id",
             )
-            .bind(sqlx::types::Json(rows))
+            .bind(lists::timed(ids, heard))
             .bind(now)
             .fetch_all(c)
             .await

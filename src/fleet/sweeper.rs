@@ -11,12 +11,15 @@ use std::{
     time::Instant,
 };
 
-use sqlx::types::Json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fleet, lease::State, suspects::DaemonKey};
+use super::{
+    Fleet,
+    lease::State,
+    suspects::{BRAKE_DAEMONS, DaemonKey},
+};
 use crate::{
-    db::{Arm, Session, Tx, lease, on},
+    db::{Arm, Session, Tx, lease, lists, on},
     error::Result,
     events::{Control, kinds},
     ids::{RuntimeId, UserId, WorkspaceId},
@@ -26,8 +29,6 @@ use crate::{
 
 /// Rows of one sweep at most; the next one goes on.
 const TOGETHER: i64 = 5000;
-/// The brake needs at least so many daemons.
-const BRAKE_DAEMONS: usize = 10;
 const JOB: &str = "sweep";
 
 #[derive(sqlx::FromRow)]
@@ -263,7 +264,7 @@ async fn take_offline(tx: &mut Tx, ids: &[RuntimeId], before: Timestamp, now: Ti
                  WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND status = 'online' AND last_seen_at < $2
                  RETURNING id",
             )
-            .bind(Json(hex(ids)))
+            .bind(lists::ids(ids.iter().copied()))
             .bind(before)
             .bind(now)
             .fetch_all(c)
@@ -295,15 +296,11 @@ async fn remove(tx: &mut Tx, ids: &[RuntimeId], before: Timestamp) -> Result<Vec
                  WHERE id IN (SELECT unhex(value) FROM json_each($1))
                    AND status = 'offline' AND COALESCE(last_seen_at, created_at) < $2 RETURNING id",
             )
-            .bind(Json(hex(ids)))
+            .bind(lists::ids(ids.iter().copied()))
             .bind(before)
             .fetch_all(c)
             .await
         }
     };
     tx.note(rows)
-}
-
-fn hex(ids: &[RuntimeId]) -> Vec<String> {
-    ids.iter().map(|id| id.0.simple().to_string()).collect()
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{Fleet, runtimes::ONLINE};
 use crate::{
-    db::{Arm, Tx},
+    db::{Arm, Tx, lists},
     error::{Error, Result},
     events::{Control, kinds},
     ids::{RuntimeId, WorkspaceId},
@@ -147,9 +147,7 @@ async fn bring_online(tx: &mut Tx, ids: &[RuntimeId], sinces: &[Timestamp], now:
             tx.note(rows)
         }
         Arm::Sqlite(c) => {
-            let wanted: Vec<(String, i64)> =
-                ids.iter().zip(sinces).map(|(id, since)| (id.0.simple().to_string(), since.0)).collect();
-            let wanted = sqlx::types::Json(wanted);
+            let wanted = lists::timed(ids, sinces);
             let back = sqlx::query_scalar::<_, RuntimeId>(
                 "UPDATE agent_runtime AS r
                  SET status = 'online', offline_cause = NULL, offline_at = NULL, last_seen_at = $2, updated_at = $2

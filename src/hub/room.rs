@@ -98,6 +98,8 @@ struct Inner {
     fleeting: VecDeque<Fleeting>,
     /// How many there ever were.
     shown: u64,
+    /// How many follow the fleet's beats; without any, those wake nobody.
+    fleet_followers: usize,
     sleepers: Vec<Option<Waker>>,
     free: Vec<usize>,
     last_wake: Option<Instant>,
@@ -122,6 +124,7 @@ impl Room {
                 head,
                 fleeting: VecDeque::new(),
                 shown: 0,
+                fleet_followers: 0,
                 sleepers: Vec::new(),
                 free: Vec::new(),
                 last_wake: None,
@@ -161,6 +164,9 @@ impl Room {
     /// Adds a frame without a place in the sequence; then as [`Room::append`].
     pub fn show(&self, frame: Fleeting, now: Instant) -> Wake {
         let mut inner = self.inner.lock();
+        if frame.fleet && inner.fleet_followers == 0 {
+            return Wake::Nothing;
+        }
         inner.shown += 1;
         inner.fleeting.push_back(frame);
         if inner.fleeting.len() > FLEETING {
@@ -287,7 +293,15 @@ impl Follower {
 
     /// Whether it is shown the fleet's beats.
     pub fn follow_fleet(&mut self, fleet: bool) {
-        self.fleet = fleet;
+        if self.fleet != fleet {
+            self.fleet = fleet;
+            let mut inner = self.room.inner.lock();
+            if fleet {
+                inner.fleet_followers += 1;
+            } else {
+                inner.fleet_followers -= 1;
+            }
+        }
     }
 
     /// How far it may be given events now: to the newest one, or to the last that is for it.
@@ -360,6 +374,7 @@ impl Drop for Follower {
         let mut inner = self.room.inner.lock();
         inner.sleepers[self.slot] = None;
         inner.free.push(self.slot);
+        inner.fleet_followers -= usize::from(self.fleet);
     }
 }
 
@@ -464,6 +479,7 @@ mod tests {
         let room = Arc::new(Room::new(0, Duration::ZERO));
         let shown = |n: u64, fleet| Fleeting { wire: Bytes::copy_from_slice(&(1000 + n).to_be_bytes()), fleet };
         room.show(shown(0, false), Instant::now());
+        assert_eq!(room.show(shown(0, true), Instant::now()), Wake::Nothing, "nobody follows the fleet");
         let mut follower = room.follow(0, UserId::fresh(), 0);
         let mut of_the_fleet = room.follow(0, UserId::fresh(), 0);
         of_the_fleet.follow_fleet(true);

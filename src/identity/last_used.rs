@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Identity, Proof};
 use crate::{
-    db::{Arm, Db, Tx},
+    db::{Arm, Db, Tx, lists},
     error::Result,
     time::Timestamp,
 };
@@ -89,11 +88,7 @@ async fn flush(db: &Db, noted: &Mutex<Uses>, statement: Statement) -> Result<()>
 async fn write(tx: &mut Tx, statement: &Statement, ids: &[Uuid], times: &[Timestamp]) -> Result<()> {
     let outcome = match tx.arm() {
         Arm::Postgres(c) => sqlx::query(statement.postgres).bind(ids).bind(times).execute(c).await.map(drop),
-        Arm::Sqlite(c) => {
-            let rows: Vec<(String, i64)> =
-                ids.iter().zip(times).map(|(id, at)| (id.simple().to_string(), at.0)).collect();
-            sqlx::query(statement.sqlite).bind(Json(rows)).execute(c).await.map(drop)
-        }
+        Arm::Sqlite(c) => sqlx::query(statement.sqlite).bind(lists::timed(ids, times)).execute(c).await.map(drop),
     };
     tx.note(outcome)
 }

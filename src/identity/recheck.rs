@@ -3,12 +3,11 @@
 
 use std::collections::HashSet;
 
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::Credentials;
 use crate::{
-    db::{Arm, Session},
+    db::{Arm, Session, lists},
     error::Result,
     ids::{UserId, WorkspaceId},
     time::Timestamp,
@@ -80,7 +79,6 @@ async fn holding(
             .await
         }
         Arm::Sqlite(c) => {
-            let hex = |ids: Vec<Uuid>| Json(ids.into_iter().map(|id| id.simple().to_string()).collect::<Vec<_>>());
             sqlx::query_as(
                 "WITH asked AS (SELECT unhex(value) AS id FROM json_each($1)),
                       people AS (SELECT unhex(value) AS id FROM json_each($2))
@@ -96,8 +94,8 @@ async fn holding(
                  SELECT m.user_id, m.workspace_id FROM member m JOIN workspace w ON w.id = m.workspace_id
                  WHERE m.user_id IN people AND w.deleted_at IS NULL",
             )
-            .bind(hex(tokens.to_vec()))
-            .bind(hex(users.iter().map(|user| user.0).collect()))
+            .bind(lists::ids(tokens.iter().copied()))
+            .bind(lists::ids(users.iter().copied()))
             .bind(now)
             .fetch_all(c)
             .await

@@ -15,6 +15,7 @@ on_all_stores!(
     a_socket_whose_end_was_seen_is_offline_after_its_grace,
     a_daemon_that_beats_over_http_after_its_socket_ended_stays_online,
     a_daemon_that_comes_back_with_another_socket_stays_online,
+    a_silent_end_waits_for_daemons_that_may_not_know,
     a_call_for_work_hides_no_socket_s_end_and_counts_as_life_after_it,
     a_stale_row_without_a_lease_is_swept_and_one_with_a_lease_is_not,
     old_evidence_is_held_back_after_a_start,
@@ -185,6 +186,29 @@ async fn a_daemon_that_comes_back_with_another_socket_stays_online(backend: Back
     hub.app.judge().await;
     assert_eq!(status(&hub, runtime).await, "online");
     assert_eq!(hub.runtime(runtime).await.unwrap()["presence"], "socket");
+}
+
+async fn a_silent_end_waits_for_daemons_that_may_not_know(backend: Backend) {
+    let settings = [("HEARTWIRE_DAEMON_PING", "100ms"), ("HEARTWIRE_DAEMON_SILENCE", "300ms")];
+    let hub = Hub::start_with(backend, &settings).await;
+    let runtimes = [hub.register("d", &["claude"]).await[0], hub.register("e", &["claude"]).await[0]];
+    let mut sockets = Vec::new();
+    for runtime in runtimes {
+        let mut socket = hub.daemon(&[runtime]).await;
+        acked(&mut socket, runtime).await;
+        // Nobody reads it any more, so nothing answers its pings, and nobody sees its end.
+        sockets.push(socket);
+    }
+    suspected(&hub, 2).await;
+    hub.app.advance_clock(Duration::from_secs(45));
+    hub.app.judge().await;
+    assert_eq!(status(&hub, runtimes[1]).await, "online");
+    // A June daemon beats over HTTP once its last answer has become old.
+    http_beat(&hub, runtimes[0]).await;
+    hub.app.advance_clock(Duration::from_secs(16));
+    hub.app.judge().await;
+    assert_eq!(status(&hub, runtimes[0]).await, "online");
+    assert_eq!(status(&hub, runtimes[1]).await, "offline");
 }
 
 async fn a_call_for_work_hides_no_socket_s_end_and_counts_as_life_after_it(backend: Backend) {
