@@ -122,8 +122,13 @@ impl App {
         let ears =
             Arc::new(Ears { registry: registry.clone(), credentials: credentials.clone(), fleet: fleet.clone() });
         nodes.listen({
-            let ears = ears.clone();
-            move |message| ears.hear(message)
+            // The ears know the fleet, and the fleet the way to all nodes.
+            let ears = Arc::downgrade(&ears);
+            move |message| {
+                if let Some(ears) = ears.upgrade() {
+                    ears.hear(message);
+                }
+            }
         });
         let sockets = Arc::new(Sockets {
             db: db.clone(),
