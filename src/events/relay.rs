@@ -276,7 +276,10 @@ impl Relay {
             let (mut sink, mut stream) = match tokio::time::timeout(RESPONSE * 2, connected).await {
                 Ok(Ok(connected)) => connected,
                 outcome => {
-                    let error = outcome.err().map_or_else(|| "refused".to_owned(), |late| late.to_string());
+                    let error = match outcome {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "no answer in time".to_owned(),
+                    };
                     tracing::warn!(error, "the relay cannot listen");
                     // Nobody who wants to follow waits for a server that is away.
                     while let Ok(wish) = wishes.try_recv() {

@@ -179,8 +179,9 @@ impl Fleet {
         if ids.len() > ENTRIES {
             return Err(Error::invalid("too_many_runtimes", format!("at most {ENTRIES} runtimes")));
         }
-        let (nodes, clock, wanted) = (self.nodes.clone(), self.db.clock().clone(), ids.clone());
-        self.db
+        let (nodes, clock) = (self.nodes.clone(), self.db.clock().clone());
+        let ended = self
+            .db
             .write_global(async move |tx| {
                 let mut by_workspace = std::collections::BTreeMap::<WorkspaceId, Vec<RuntimeId>>::new();
                 for id in &ids {
@@ -206,22 +207,17 @@ impl Fleet {
                     .bind(now))?;
                     by_workspace.entry(row.workspace_id).or_default().push(*id);
                 }
-                for (workspace, ids) in by_workspace {
-                    tx.emit(kinds::runtimes_changed(workspace, Actor::System, "deregister", &ids));
-                    let nodes = nodes.clone();
+                for (workspace, ids) in &by_workspace {
+                    tx.emit(kinds::runtimes_changed(*workspace, Actor::System, "deregister", ids));
+                    let (nodes, ids) = (nodes.clone(), ids.clone());
                     tx.after_commit(move || nodes.tell(Control::RuntimesChanged { ids }));
                 }
-                Ok(())
+                Ok(by_workspace)
             })
             .await?;
-        for id in &wanted {
-            // Only what is believed to be offline by now: ids of others were skipped.
-            if let Ok(Some(fact)) = self.fact(*id).await
-                && !fact.online
-            {
-                self.liveness.forget(&[*id]).await;
-                self.board.changed(fact.workspace, *id, Presence::Offline, fact.written);
-            }
+        for (workspace, ids) in ended {
+            self.liveness.forget(&ids).await;
+            ids.iter().for_each(|id| self.board.changed(workspace, *id, Presence::Offline, None));
         }
         Ok(())
     }

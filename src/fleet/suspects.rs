@@ -169,6 +169,7 @@ impl Fleet {
                     list.remove(id);
                 }
             }
+            let found: HashMap<RuntimeId, Option<Lease>> = ids.iter().copied().zip(picture.0).collect();
             if self.hold(&mut list, now) {
                 return;
             }
@@ -182,7 +183,7 @@ impl Fleet {
                     suspect.due = now.plus(suspect.grace);
                 }
             }
-            due.into_iter().filter_map(|id| Some((id, list.remove(&id)?))).collect::<Vec<_>>()
+            due.into_iter().filter_map(|id| Some((id, *found.get(&id)?, list.remove(&id)?))).collect::<Vec<_>>()
         };
         if !due.is_empty() {
             self.condemn(due).await;
@@ -233,18 +234,16 @@ impl Fleet {
         }
     }
 
-    /// Takes suspects offline whose lease is still what it was.
-    async fn condemn(self: &Arc<Self>, due: Vec<(RuntimeId, Suspect)>) {
+    /// Takes suspects offline whose lease is still what was found: what this node left, or nothing.
+    async fn condemn(self: &Arc<Self>, due: Vec<(RuntimeId, Option<Lease>, Suspect)>) {
         let mut marked: HashMap<WorkspaceId, Vec<(RuntimeId, Timestamp, Lease)>> = HashMap::new();
-        for (runtime, suspect) in due {
+        for (runtime, found, suspect) in due {
             let marker = suspect.lease.saying(State::Marked);
-            let swapped = match self.liveness.swap(runtime, Some(suspect.lease), marker).await {
-                // It may have ended by itself.
-                Some(false) => self.liveness.swap(runtime, None, marker).await,
-                other => other,
-            };
-            if swapped == Some(true) {
+            if self.liveness.swap(runtime, found, marker).await == Some(true) {
                 marked.entry(suspect.workspace).or_default().push((runtime, suspect.ended_at, marker));
+            } else {
+                // Alive, run out in between, or lost: the next look tells which.
+                self.suspects.list.lock().insert(runtime, suspect);
             }
         }
         for (workspace, runtimes) in marked {

@@ -56,6 +56,8 @@ pub struct Remote {
     clock: Clock,
     queue: Mutex<Vec<Waiting>>,
     waiting: Notify,
+    /// Somebody found that the server has lost its data.
+    lost: Notify,
     state: Mutex<State>,
     round_trips: AtomicU64,
 }
@@ -75,6 +77,7 @@ impl Remote {
             clock,
             queue: Mutex::default(),
             waiting: Notify::new(),
+            lost: Notify::new(),
             state: Mutex::new(State { bulk: None, generation: String::new(), changes: 0, changed_at: now }),
             round_trips: AtomicU64::new(0),
         });
@@ -112,7 +115,13 @@ impl Remote {
             for id in some {
                 command.arg(self.key(*id));
             }
-            let values: Vec<Option<String>> = self.bulk(&command).await?;
+            command.arg(self.generation_key());
+            let mut values: Vec<Option<String>> = self.bulk(&command).await?;
+            if values.pop().flatten().as_ref() != Some(&self.state.lock().generation) {
+                // What is absent here was lost, and says nothing about anybody.
+                self.lost.notify_one();
+                return None;
+            }
             leases.extend(values.into_iter().map(|text| Lease::parse(&text?)));
         }
         Some(Picture(leases))
@@ -227,7 +236,13 @@ impl Remote {
     /// Sends what has gathered, tick after tick, until the server fails one.
     async fn tick(&self, mut connection: MultiplexedConnection) {
         loop {
-            self.waiting.notified().await;
+            tokio::select! {
+                () = self.waiting.notified() => {}
+                () = self.lost.notified() => {
+                    tracing::warn!("the lease store has lost its data");
+                    return;
+                }
+            }
             tokio::time::sleep(TICK).await;
             let together = std::mem::take(&mut *self.queue.lock());
             if together.is_empty() {
