@@ -74,6 +74,16 @@ macro_rules! refusals {
 }
 
 impl Error {
+    /// The same refusal, saying where in the request: `resources[2]: url must be …`.
+    pub fn within(self, place: &str) -> Self {
+        match self {
+            Self::Refused(refusal) => {
+                Self::Refused(Refusal { text: format!("{place}: {}", refusal.text).into(), ..refusal })
+            }
+            other => other,
+        }
+    }
+
     refusals! {
         /// The request is malformed or says something impossible.
         invalid => Invalid,

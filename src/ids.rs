@@ -67,6 +67,34 @@ ids! {
     AgentId,
     /// One run of an agent.
     TaskId,
+    /// What an agent knows beside its instructions.
+    SkillId,
+    /// One file of a skill.
+    SkillFileId,
+    /// Agents and people who work together, led by an agent.
+    SquadId,
+    /// Somebody's place in a squad.
+    SquadMemberId,
+    /// What several issues are for.
+    ProjectId,
+    /// A repository or folder that a project is about.
+    ResourceId,
+    /// A piece of work.
+    IssueId,
+    /// What somebody said about an issue.
+    CommentId,
+    /// A person's talk with an agent.
+    ChatSessionId,
+    /// What one of the two said.
+    ChatMessageId,
+    /// A file that belongs to an issue, a comment or a chat.
+    AttachmentId,
+    /// Work that is asked for by the clock.
+    AutopilotId,
+    /// What sets an autopilot off.
+    TriggerId,
+    /// One time that an autopilot was set off.
+    RunId,
     /// Something a daemon can drive: one agent CLI on one machine.
     RuntimeId,
     /// One logged state event.

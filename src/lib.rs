@@ -22,4 +22,5 @@ mod telemetry;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
 mod time;
+mod workspace;
 mod ws;

@@ -21,7 +21,7 @@ use crate::{
     events::{self, Missed},
     identity::members,
     ids::{UserId, WorkspaceId},
-    protocol::browser::Position,
+    protocol::{browser::Position, event::Reader},
 };
 
 /// Events of one answer at most, and unless the client asks for fewer.
@@ -69,40 +69,38 @@ pub async fn poll(
         since_id: query.since_id.unwrap_or_default(),
     };
     let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT);
-    let mut missed = read(&api, workspace, caller.user(), &position, limit).await?;
+    let (mut missed, mut reader) = read(&api, workspace, caller.user(), &position, limit).await?;
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(WAIT_MS));
     if missed.judged.recovered == Some(true) && missed.events.is_empty() && !wait.is_zero() {
-        events::wait_beyond(
-            &api.db,
-            &api.sockets.lanes,
-            workspace,
-            caller.user(),
-            missed.seq,
-            wait,
-            &api.sockets.draining,
-        )
-        .await?;
+        events::wait_beyond(&api.db, &api.sockets.lanes, workspace, reader, missed.seq, wait, &api.sockets.draining)
+            .await?;
         // The wait was long enough to lose token or membership in.
         guard::identify(&api, guard::Access::People, &Method::GET, &headers).await?;
-        missed = read(&api, workspace, caller.user(), &position, limit).await?;
+        (missed, reader) = read(&api, workspace, caller.user(), &position, limit).await?;
     }
     let events = missed
         .events
         .iter()
-        .map(|(seq, event)| RawValue::from_string(event.frame(*seq)))
+        .map(|(seq, event)| RawValue::from_string(event.frame_for(*seq, reader)))
         .collect::<Result<_, _>>()
         .map_err(Error::internal)?;
     Ok(ok(Answer { epoch: missed.judged.epoch, events, seq: missed.seq, recovered: missed.judged.recovered }))
 }
 
 /// Reads, and only then asks whether the caller may have read.
-async fn read(api: &Api, workspace: WorkspaceId, user: UserId, position: &Position, limit: u64) -> Result<Missed> {
+async fn read(
+    api: &Api,
+    workspace: WorkspaceId,
+    user: UserId,
+    position: &Position,
+    limit: u64,
+) -> Result<(Missed, Reader)> {
     let position = position.clone();
     api.db
         .read(async move |db| {
             let missed = events::missed(db, workspace, &position, limit).await?;
-            members::require(db, workspace, user).await?;
-            Ok(missed)
+            let role = members::require(db, workspace, user).await?;
+            Ok((missed, role.reader(user)))
         })
         .await
 }

@@ -11,8 +11,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Api;
 use crate::{
+    db::Session,
     error::{Error, Result},
-    identity::{Driver, Identity, members, workspaces},
+    identity::{self, Driver, Identity, Insider, members, workspaces},
     ids::{UserId, WorkspaceId},
     protocol::{event::Actor, lenient},
     time::Timestamp,
@@ -191,6 +192,46 @@ impl Selected {
     /// The workspace, where one is needed.
     pub fn required(&self) -> Result<WorkspaceId> {
         self.0.ok_or_else(workspace_required)
+    }
+}
+
+/// Where a request about a workspace's records is meant to act, and for whom; they have yet to
+/// enter.
+#[derive(Clone)]
+pub struct Door {
+    caller: Caller,
+    workspace: WorkspaceId,
+}
+
+impl Door {
+    /// The workspace.
+    pub fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// Lets the caller in, or refuses.
+    pub async fn enter(&self, db: &mut Session) -> Result<Insider> {
+        identity::enter(db, &self.caller.0, self.workspace).await
+    }
+}
+
+impl FromRequestParts<Api> for Door {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
+        let workspace = Selected::from_request_parts(parts, api).await?.required()?;
+        Ok(Self { caller: Caller::from_request_parts(parts, api).await?, workspace })
+    }
+}
+
+/// A query of a route; what is not understood is refused.
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self> {
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(query)| Self(query))
+            .map_err(|_| Error::invalid("invalid_query", "invalid query"))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     flows::{join, revoke},
     identity::members,
     ids::MemberId,
-    protocol::{browser::Position, people::Membership},
+    protocol::people::Membership,
 };
 
 /// A workspace's members.
@@ -27,7 +27,7 @@ pub async fn list(State(api): State<Api>, caller: Caller, segment: Segment) -> R
         .db
         .read(async move |db| {
             members::require(db, workspace, user).await?;
-            let position = events::judge(db, workspace, &Position::default()).await?;
+            let position = events::position(db, workspace).await?;
             Ok((position, members::list(db, workspace).await?))
         })
         .await?;

@@ -14,6 +14,7 @@ mod members;
 mod metrics;
 mod origin;
 mod pages;
+mod projects;
 mod request_log;
 mod routes;
 mod runtimes;

@@ -16,7 +16,7 @@ use tower_http::cors::CorsLayer;
 use super::{
     Api, Settings, daemon, daemon_tokens, events,
     guard::{Access, guard},
-    health, me, members, metrics, pages, request_log, runtimes, session, sockets, tokens, workspaces,
+    health, me, members, metrics, pages, projects, request_log, runtimes, session, sockets, tokens, workspaces,
 };
 use crate::error::Error;
 
@@ -79,6 +79,16 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/workspaces/{id}/daemon-tokens", People, get(daemon_tokens::list));
     add(Method::POST, "/api/workspaces/{id}/daemon-tokens", People, post(daemon_tokens::create));
     add(Method::DELETE, "/api/workspaces/{id}/daemon-tokens/{token}", People, delete(daemon_tokens::revoke));
+
+    add(Method::GET, "/api/projects", PeopleAndAgents, get(projects::list));
+    add(Method::POST, "/api/projects", PeopleAndAgents, post(projects::create));
+    add(Method::GET, "/api/projects/{id}", PeopleAndAgents, get(projects::get));
+    add(Method::PUT, "/api/projects/{id}", PeopleAndAgents, put(projects::put));
+    add(Method::DELETE, "/api/projects/{id}", PeopleAndAgents, delete(projects::delete));
+    add(Method::GET, "/api/projects/{id}/resources", PeopleAndAgents, get(projects::list_resources));
+    add(Method::POST, "/api/projects/{id}/resources", PeopleAndAgents, post(projects::create_resource));
+    add(Method::PUT, "/api/projects/{id}/resources/{resource}", PeopleAndAgents, put(projects::put_resource));
+    add(Method::DELETE, "/api/projects/{id}/resources/{resource}", PeopleAndAgents, delete(projects::delete_resource));
 
     add(Method::GET, "/api/runtimes", PeopleAndAgents, get(runtimes::list));
     add(Method::PATCH, "/api/runtimes/{id}", People, patch(runtimes::patch));

@@ -11,12 +11,12 @@ use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::Lanes;
+use super::{Lanes, log};
 use crate::{
     db::{Arm, Batch, Sealed, Session, Sink, exec, on},
     error::Result,
     ids::WorkspaceId,
-    protocol::event::Event,
+    protocol::event::{Audience, Event, Reduced},
     time::Timestamp,
 };
 
@@ -89,7 +89,7 @@ impl Sink for Journal {
 /// Appends to one workspace's log and returns the last number given.
 async fn append(tx: &mut Session, workspace: WorkspaceId, at: Timestamp, events: &[Event]) -> Result<u64> {
     let count = events.len() as i64;
-    let bytes: i64 = events.iter().map(|event| event.payload.get().len() as i64).sum();
+    let bytes: i64 = events.iter().map(|event| event.size() as i64).sum();
     if matches!(tx.arm(), Arm::Sqlite(_)) {
         append_sqlite(tx, workspace, at, events, count, bytes).await
     } else {
@@ -111,6 +111,10 @@ async fn append_postgres(
     let actor_types: Vec<&str> = events.iter().map(|event| &*event.actor_type).collect();
     let actor_ids: Vec<Option<Uuid>> = events.iter().map(|event| event.actor_id).collect();
     let payloads: Vec<&str> = events.iter().map(|event| event.payload.get()).collect();
+    let reduced: Vec<ReducedRow<'_>> = events.iter().map(|event| ReducedRow::of(event.reduced.as_ref())).collect();
+    let audiences: Vec<Option<&str>> = reduced.iter().map(|row| row.audience).collect();
+    let audience_users: Vec<Option<Uuid>> = reduced.iter().map(|row| row.user).collect();
+    let reduced: Vec<Option<&str>> = reduced.iter().map(|row| row.payload).collect();
     let last: sqlx::Result<i64> = sqlx::query_scalar(
         "WITH counted AS (
              INSERT INTO event_counter AS held (workspace_id, seq, log_bytes) VALUES ($1, $2, $3)
@@ -118,10 +122,13 @@ async fn append_postgres(
                  SET seq = held.seq + $2, log_bytes = held.log_bytes + $3
              RETURNING seq
          ), logged AS (
-             INSERT INTO event_log (workspace_id, seq, id, kind, actor_type, actor_id, payload, created_at)
-             SELECT $1, counted.seq - $2 + e.place, e.id, e.kind, e.actor_type, e.actor_id, e.payload, $4
-             FROM counted, UNNEST($5::uuid[], $6::text[], $7::text[], $8::uuid[], $9::text[])
-                 WITH ORDINALITY AS e (id, kind, actor_type, actor_id, payload, place)
+             INSERT INTO event_log (workspace_id, seq, id, kind, actor_type, actor_id, payload, created_at,
+                                    audience, audience_user, reduced)
+             SELECT $1, counted.seq - $2 + e.place, e.id, e.kind, e.actor_type, e.actor_id, e.payload, $4,
+                    e.audience, e.audience_user, e.reduced
+             FROM counted, UNNEST($5::uuid[], $6::text[], $7::text[], $8::uuid[], $9::text[],
+                                  $10::text[], $11::uuid[], $12::text[])
+                 WITH ORDINALITY AS e (id, kind, actor_type, actor_id, payload, audience, audience_user, reduced, place)
          )
          SELECT seq FROM counted",
     )
@@ -134,14 +141,37 @@ async fn append_postgres(
     .bind(actor_types)
     .bind(actor_ids)
     .bind(payloads)
+    .bind(audiences)
+    .bind(audience_users)
+    .bind(reduced)
     .fetch_one(connection)
     .await;
     tx.note(last).map(|last| last as u64)
 }
 
+/// The columns of what those outside an audience get.
+struct ReducedRow<'a> {
+    audience: Option<&'a str>,
+    user: Option<Uuid>,
+    payload: Option<&'a str>,
+}
+
+impl<'a> ReducedRow<'a> {
+    fn of(reduced: Option<&'a Reduced>) -> Self {
+        let Some(Reduced { audience, payload }) = reduced else {
+            return Self { audience: None, user: None, payload: None };
+        };
+        let (audience, user) = match audience {
+            Audience::Only(user) => (log::ONLY, user),
+            Audience::OwnerAndAdmins(user) => (log::OWNER_AND_ADMINS, user),
+        };
+        Self { audience: Some(audience), user: Some(user.0), payload: Some(payload.get()) }
+    }
+}
+
 /// A row for SQLite's `json_each`; ids as hex, since JSON has no bytes.
 #[derive(Serialize)]
-struct Row<'a>(String, &'a str, &'a str, Option<String>, &'a str);
+struct Row<'a>(String, &'a str, &'a str, Option<String>, &'a str, Option<&'a str>, Option<String>, Option<&'a str>);
 
 async fn append_sqlite(
     tx: &mut Session,
@@ -164,19 +194,24 @@ async fn append_sqlite(
     let rows: Vec<Row<'_>> = events
         .iter()
         .map(|event| {
+            let reduced = ReducedRow::of(event.reduced.as_ref());
             Row(
                 event.id.0.simple().to_string(),
                 &event.kind,
                 &event.actor_type,
                 event.actor_id.map(|id| id.simple().to_string()),
                 event.payload.get(),
+                reduced.audience,
+                reduced.user.map(|id| id.simple().to_string()),
+                reduced.payload,
             )
         })
         .collect();
     exec!(tx, |c| sqlx::query(
-        "INSERT INTO event_log (workspace_id, seq, id, kind, actor_type, actor_id, payload, created_at)
+        "INSERT INTO event_log (workspace_id, seq, id, kind, actor_type, actor_id, payload, created_at,
+                                audience, audience_user, reduced)
          SELECT $1, $2 + e.key + 1, unhex(e.value ->> 0), e.value ->> 1, e.value ->> 2,
-                unhex(e.value ->> 3), e.value ->> 4, $3
+                unhex(e.value ->> 3), e.value ->> 4, $3, e.value ->> 5, unhex(e.value ->> 6), e.value ->> 7
          FROM json_each($4) AS e"
     )
     .bind(workspace)

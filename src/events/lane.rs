@@ -175,10 +175,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::ids::UserId;
+    use crate::{ids::UserId, protocol::event::Reader};
 
     fn frames(range: std::ops::RangeInclusive<u64>) -> Vec<Frame> {
-        range.map(|seq| Frame { seq, wire: Bytes::copy_from_slice(&seq.to_be_bytes()), ends: None }).collect()
+        range
+            .map(|seq| Frame { seq, wire: Bytes::copy_from_slice(&seq.to_be_bytes()), reduced: None, effect: None })
+            .collect()
     }
 
     fn started(position: u64) -> Arc<Lane> {
@@ -190,7 +192,11 @@ mod tests {
 
     fn seen(lane: &Arc<Lane>, from: u64) -> Vec<u64> {
         let mut out = Vec::new();
-        lane.room.get().expect("started").follow(from, UserId::fresh(), from).copy(1000, usize::MAX, &mut out);
+        lane.room.get().expect("started").follow(from, Reader { user: UserId::fresh(), rules: false }, from).copy(
+            1000,
+            usize::MAX,
+            &mut out,
+        );
         out.chunks(8).map(|b| u64::from_be_bytes(b.try_into().expect("8"))).collect()
     }
 

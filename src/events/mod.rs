@@ -31,7 +31,7 @@ pub use lanes::{Lanes, Turn};
 pub use nodes::{Control, Nodes};
 pub use pages::Page;
 pub use poll::{Missed, missed, wait_beyond};
-pub use position::{Judged, judge};
+pub use position::{Judged, judge, position};
 pub use pruner::prune;
 pub use relay::{EphemeralFrame, Relay};
 pub use settings::{KEYS, Settings};

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::log;
-use crate::{db::Db, error::Result, hub::Frame, ids::WorkspaceId};
+use crate::{db::Db, error::Result, hub::Frame, ids::WorkspaceId, protocol::event::Reader};
 
 /// Events per page.
 const PAGE: u64 = 256;
@@ -34,16 +34,24 @@ impl Page {
 
     /// Appends what lies beyond `position` and not beyond `upto`, within the limits, to `out`.
     /// Returns the new position; the same one when the page has nothing more for it.
-    pub fn copy(&self, position: u64, upto: u64, max_frames: usize, max_bytes: usize, out: &mut Vec<u8>) -> u64 {
+    pub fn copy(
+        &self,
+        position: u64,
+        (upto, reader): (u64, Reader),
+        max_frames: usize,
+        max_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> u64 {
         let mut reached = position;
         let start = out.len();
         let from = self.frames.partition_point(|frame| frame.seq <= position);
         for frame in self.frames[from..].iter().take(max_frames) {
-            let full = out.len() > start && out.len() - start + frame.wire.len() > max_bytes;
+            let wire = frame.wire_for(reader);
+            let full = out.len() > start && out.len() - start + wire.len() > max_bytes;
             if frame.seq != reached + 1 || frame.seq > upto || full {
                 break;
             }
-            out.extend_from_slice(&frame.wire);
+            out.extend_from_slice(wire);
             reached = frame.seq;
         }
         reached
@@ -78,7 +86,7 @@ impl Pages {
         }
         let frames =
             db.read(async move |db| log::frames(db, workspace, number * PAGE, (number + 1) * PAGE).await).await?;
-        let page = Arc::new(Page { bytes: frames.iter().map(|frame| frame.wire.len()).sum(), frames });
+        let page = Arc::new(Page { bytes: frames.iter().map(Frame::size).sum(), frames });
         self.keep(number, &page);
         Ok(page)
     }

@@ -9,8 +9,11 @@ use super::{Judged, Lanes, judge, log};
 use crate::{
     db::{Db, Session},
     error::Result,
-    ids::{UserId, WorkspaceId},
-    protocol::{browser::Position, event::Event},
+    ids::WorkspaceId,
+    protocol::{
+        browser::Position,
+        event::{Event, Reader},
+    },
 };
 
 /// Bytes of payloads of one answer, about.
@@ -42,7 +45,7 @@ pub async fn missed(db: &mut Session, workspace: WorkspaceId, position: &Positio
     let mut bytes = 0;
     let fit = events.iter().take_while(|(_, event)| {
         let fits = bytes < ANSWER_BYTES;
-        bytes += event.payload.get().len();
+        bytes += event.size();
         fits
     });
     events.truncate(fit.count());
@@ -55,13 +58,13 @@ pub async fn wait_beyond(
     db: &Db,
     lanes: &Lanes,
     workspace: WorkspaceId,
-    user: UserId,
+    reader: Reader,
     seq: u64,
     at_most: Duration,
     enough: &CancellationToken,
 ) -> Result<()> {
     let (_lane, room) = lanes.follow(db, workspace).await?;
-    let follower = room.follow(seq, user, seq);
+    let follower = room.follow(seq, reader, seq);
     // Only the sleep is cut short; nothing here talks to the database.
     let beyond = poll_fn(|cx| follower.poll_beyond(cx));
     let _ = tokio::time::timeout(at_most, enough.run_until_cancelled(beyond)).await;

@@ -34,6 +34,11 @@ struct Row {
     id: Option<Uuid>,
 }
 
+/// The position from before whatever is read next: who follows from there misses no change of it.
+pub async fn position(db: &mut Session, workspace: WorkspaceId) -> Result<Judged> {
+    judge(db, workspace, &Position::default()).await
+}
+
 /// Reads counter, epoch and the log's row at the position in one statement, and judges.
 pub async fn judge(db: &mut Session, workspace: WorkspaceId, position: &Position) -> Result<Judged> {
     let since = position.since.map_or(-1, |since| i64::try_from(since).unwrap_or(i64::MAX));

@@ -33,7 +33,7 @@ use super::{Lanes, nodes::Control, nodes::Nodes};
 use crate::{
     db::Batch,
     ids::{EventId, WorkspaceId},
-    protocol::event::Event,
+    protocol::event::{Event, Reduced},
     redis_link::{Backoff, RedisLink},
 };
 
@@ -100,6 +100,8 @@ struct Sent {
     actor_type: String,
     actor_id: Option<Uuid>,
     payload: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reduced: Option<Reduced>,
 }
 
 enum Wish {
@@ -200,7 +202,7 @@ impl Relay {
             Outgoing::Ephemeral(workspace, frame) => (self.channel(workspace), self.parcel(Content::Ephemeral(frame))),
             Outgoing::Events(batch) => {
                 let last = batch.first + batch.events.len() as u64 - 1;
-                let size: usize = batch.events.iter().map(|event| event.payload.get().len()).sum();
+                let size: usize = batch.events.iter().map(Event::size).sum();
                 let content = if size > INLINE {
                     Content::Named(last)
                 } else {
@@ -388,6 +390,7 @@ impl From<Event> for Sent {
             actor_type: event.actor_type.into_owned(),
             actor_id: event.actor_id,
             payload: event.payload,
+            reduced: event.reduced,
         }
     }
 }
@@ -401,6 +404,7 @@ impl Sent {
             actor_type: Cow::Owned(self.actor_type),
             actor_id: self.actor_id,
             payload: self.payload,
+            reduced: self.reduced,
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::{
     identity::{Role, members},
     ids::{RuntimeId, UserId, WorkspaceId},
     protocol::{
-        browser::Position,
         event::Actor,
         runtime::{Runtime, launch_header},
     },
@@ -126,7 +125,7 @@ impl Fleet {
             .db
             .read(async move |db| {
                 members::require(db, workspace, user).await?;
-                let position = events::judge(db, workspace, &Position::default()).await?;
+                let position = events::position(db, workspace).await?;
                 Ok((position, of_workspace(db, workspace, owner).await?))
             })
             .await?;

@@ -2,5 +2,6 @@
 
 pub mod hear;
 pub mod join;
+pub mod projects;
 pub mod recheck;
 pub mod revoke;

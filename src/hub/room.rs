@@ -4,17 +4,20 @@
 //! and sleeps when there is nothing; the check and the registration of the sleeper happen under one
 //! lock, so no event falls between them. Only the workspace's lane appends.
 
+mod follower;
+
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    task::Waker,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::ids::UserId;
+use super::{Effect, Ends, Fleeting, Frame};
+use crate::{ids::UserId, protocol::event::Reader};
+
+pub use follower::{Copied, Follower};
 
 /// Frames kept at most.
 const RING_FRAMES: usize = 1024;
@@ -29,50 +32,6 @@ const WAVE: usize = 64;
 /// so that a large room under a steady stream gets several events with one write instead of using
 /// up the machine. A first event still goes out at once.
 const PACE_PER_FOLLOWER: Duration = Duration::from_micros(10);
-
-/// One event, encoded.
-#[derive(Debug, Clone)]
-pub struct Frame {
-    /// Its number.
-    pub seq: u64,
-    /// The WebSocket frame.
-    pub wire: Bytes,
-    /// Whom it is the last one for.
-    pub ends: Option<Ends>,
-}
-
-/// A frame without a place in the sequence, for whoever is here.
-#[derive(Debug, Clone)]
-pub struct Fleeting {
-    /// The WebSocket frame.
-    pub wire: Bytes,
-    /// Only for those who follow the fleet's beats.
-    pub fleet: bool,
-}
-
-/// For whom a sequence ends with an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ends {
-    /// Somebody is no longer a member.
-    Member(UserId),
-    /// The workspace is gone.
-    Everybody,
-}
-
-/// What a connection got.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Copied {
-    /// Frames up to this number.
-    UpTo(u64),
-    /// Nothing lies beyond the position.
-    Nothing,
-    /// The ring no longer has the next event; the log does.
-    Behind,
-    /// The sequence cannot be continued: [`Room::lose`] was called.
-    Lost,
-    /// The sequence is over for this connection: nothing beyond its position is for it.
-    Over(Ends),
-}
 
 /// What the caller of [`Room::append`] has to do about the sleepers.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,6 +70,8 @@ struct Inner {
     /// After which event the sequence is over for somebody. Kept for those whose admission was
     /// decided before the event and who follow after it.
     removed: HashMap<UserId, u64>,
+    /// Since which event somebody is an owner or admin, or is not; kept for the same reason.
+    rules: HashMap<UserId, (u64, bool)>,
     gone: Option<u64>,
 }
 
@@ -132,6 +93,7 @@ impl Room {
                 again: false,
                 lost: false,
                 removed: HashMap::new(),
+                rules: HashMap::new(),
                 gone: None,
             }),
             pace,
@@ -145,17 +107,18 @@ impl Room {
         for frame in frames {
             debug_assert_eq!(frame.seq, inner.head + 1, "a hole in the ring");
             inner.head = frame.seq;
-            inner.bytes += frame.wire.len();
-            match frame.ends {
-                Some(Ends::Member(user)) => drop(inner.removed.insert(user, frame.seq)),
-                Some(Ends::Everybody) => inner.gone = Some(frame.seq),
+            inner.bytes += frame.size();
+            match frame.effect {
+                Some(Effect::Ends(Ends::Member(user))) => drop(inner.removed.insert(user, frame.seq)),
+                Some(Effect::Ends(Ends::Everybody)) => inner.gone = Some(frame.seq),
+                Some(Effect::Rules(user, rules)) => drop(inner.rules.insert(user, (frame.seq, rules))),
                 None => {}
             }
             inner.frames.push_back(frame);
         }
         while inner.frames.len() > RING_FRAMES || (inner.bytes > RING_BYTES && inner.frames.len() > 1) {
             if let Some(old) = inner.frames.pop_front() {
-                inner.bytes -= old.wire.len();
+                inner.bytes -= old.size();
             }
         }
         self.rouse(inner, now)
@@ -221,19 +184,6 @@ impl Room {
         drop(inner);
         woken.into_iter().for_each(Waker::wake);
     }
-
-    /// Adds a connection that has everything up to `position`. Whether it may follow was decided on
-    /// what held at `admitted`: a removal after that ends it.
-    pub fn follow(self: &Arc<Self>, position: u64, user: UserId, admitted: u64) -> Follower {
-        let mut inner = self.inner.lock();
-        let slot = inner.free.pop().unwrap_or_else(|| {
-            inner.sleepers.push(None);
-            inner.sleepers.len() - 1
-        });
-        let shown = inner.shown;
-        drop(inner);
-        Follower { room: self.clone(), slot, position, shown, user, admitted, fleet: false }
-    }
 }
 
 impl Inner {
@@ -263,118 +213,15 @@ impl Inner {
         [removed, gone].into_iter().flatten().filter(|(seq, _)| *seq > admitted).min_by_key(|(seq, _)| *seq)
     }
 
+    /// As whom somebody reads who was admitted at a position.
+    fn reader(&self, reader: Reader, admitted: u64) -> Reader {
+        let since = self.rules.get(&reader.user).filter(|(seq, _)| *seq > admitted);
+        since.map_or(reader, |(_, rules)| Reader { rules: *rules, ..reader })
+    }
+
     /// Everything up to here is no longer in the ring.
     fn floor(&self) -> u64 {
         self.head - self.frames.len() as u64
-    }
-}
-
-/// A connection's place in a room.
-pub struct Follower {
-    room: Arc<Room>,
-    slot: usize,
-    position: u64,
-    shown: u64,
-    user: UserId,
-    admitted: u64,
-    fleet: bool,
-}
-
-impl Follower {
-    /// The number of the last event this connection was given.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Moves on, after frames that came from the log.
-    pub fn advance(&mut self, position: u64) {
-        self.position = position;
-    }
-
-    /// Whether it is shown the fleet's beats.
-    pub fn follow_fleet(&mut self, fleet: bool) {
-        if self.fleet != fleet {
-            self.fleet = fleet;
-            let mut inner = self.room.inner.lock();
-            if fleet {
-                inner.fleet_followers += 1;
-            } else {
-                inner.fleet_followers -= 1;
-            }
-        }
-    }
-
-    /// How far it may be given events now: to the newest one, or to the last that is for it.
-    pub fn limit(&self) -> u64 {
-        let inner = self.room.inner.lock();
-        inner.end(self.user, self.admitted).map_or(inner.head, |(seq, _)| seq.min(inner.head))
-    }
-
-    /// Appends the frames beyond the position to `out`, at most `max_frames` and, after the first,
-    /// at most `max_bytes`, and moves on.
-    pub fn copy(&mut self, max_frames: usize, max_bytes: usize, out: &mut Vec<u8>) -> Copied {
-        let room = self.room.clone();
-        let inner = room.inner.lock();
-        if inner.lost {
-            return Copied::Lost;
-        }
-        let end = inner.end(self.user, self.admitted);
-        if let Some((seq, ends)) = end
-            && self.position >= seq
-        {
-            return Copied::Over(ends);
-        }
-        if self.position >= inner.head {
-            return self.copy_fleeting(&inner, out);
-        }
-        let Some(index) = self.position.checked_sub(inner.floor()) else {
-            return Copied::Behind;
-        };
-        let start = out.len();
-        for frame in inner.frames.range(index as usize..).take(max_frames) {
-            let full = out.len() > start && out.len() - start + frame.wire.len() > max_bytes;
-            if full || end.is_some_and(|(seq, _)| frame.seq > seq) {
-                break;
-            }
-            out.extend_from_slice(&frame.wire);
-            self.position = frame.seq;
-        }
-        Copied::UpTo(self.position)
-    }
-
-    /// What was shown since the last look, as far as it is still kept. Only for who has caught up.
-    fn copy_fleeting(&mut self, inner: &Inner, out: &mut Vec<u8>) -> Copied {
-        let new = (inner.shown - self.shown).min(inner.fleeting.len() as u64) as usize;
-        self.shown = inner.shown;
-        let before = out.len();
-        for frame in inner.fleeting.range(inner.fleeting.len() - new..) {
-            if self.fleet || !frame.fleet {
-                out.extend_from_slice(&frame.wire);
-            }
-        }
-        if out.len() > before { Copied::UpTo(self.position) } else { Copied::Nothing }
-    }
-
-    /// Ready when something lies beyond the position; else wakes the task when it does.
-    pub fn poll_beyond(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = self.room.inner.lock();
-        if inner.lost || inner.head > self.position || inner.shown > self.shown {
-            return Poll::Ready(());
-        }
-        match &mut inner.sleepers[self.slot] {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            slot => *slot = Some(cx.waker().clone()),
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let mut inner = self.room.inner.lock();
-        inner.sleepers[self.slot] = None;
-        inner.free.push(self.slot);
-        inner.fleet_followers -= usize::from(self.fleet);
     }
 }
 
@@ -382,10 +229,13 @@ impl Drop for Follower {
 mod tests {
     use std::{
         sync::atomic::{AtomicUsize, Ordering},
-        task::Wake as TaskWake,
+        task::{Context, Wake as TaskWake},
     };
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::protocol::event::Audience;
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -396,8 +246,14 @@ mod tests {
         }
     }
 
+    fn somebody() -> Reader {
+        Reader { user: UserId::fresh(), rules: false }
+    }
+
     fn frames(range: std::ops::RangeInclusive<u64>) -> Vec<Frame> {
-        range.map(|seq| Frame { seq, wire: Bytes::copy_from_slice(&seq.to_be_bytes()), ends: None }).collect()
+        range
+            .map(|seq| Frame { seq, wire: Bytes::copy_from_slice(&seq.to_be_bytes()), reduced: None, effect: None })
+            .collect()
     }
 
     fn read(follower: &mut Follower, max: usize) -> (Copied, Vec<u64>) {
@@ -409,7 +265,7 @@ mod tests {
     #[test]
     fn a_follower_reads_what_lies_beyond_it_in_order_and_once() {
         let room = Arc::new(Room::new(10, Duration::ZERO));
-        let mut follower = room.follow(10, UserId::fresh(), 10);
+        let mut follower = room.follow(10, somebody(), 10);
         assert_eq!(read(&mut follower, 64).0, Copied::Nothing);
         room.append(frames(11..=15), Instant::now());
         assert_eq!(read(&mut follower, 3), (Copied::UpTo(13), vec![11, 12, 13]));
@@ -420,7 +276,7 @@ mod tests {
     #[test]
     fn a_follower_older_than_the_ring_is_behind_and_recovers_from_the_log() {
         let room = Arc::new(Room::new(0, Duration::ZERO));
-        let mut follower = room.follow(0, UserId::fresh(), 0);
+        let mut follower = room.follow(0, somebody(), 0);
         let last = RING_FRAMES as u64 + 5;
         room.append(frames(1..=last), Instant::now());
         assert_eq!(read(&mut follower, 1).0, Copied::Behind);
@@ -431,7 +287,7 @@ mod tests {
     #[test]
     fn the_first_event_wakes_at_once_and_a_second_one_a_pace_later() {
         let room = Arc::new(Room::new(0, Duration::from_millis(2)));
-        let mut follower = room.follow(0, UserId::fresh(), 0);
+        let mut follower = room.follow(0, somebody(), 0);
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         let start = Instant::now();
@@ -453,7 +309,7 @@ mod tests {
     #[test]
     fn many_sleepers_are_woken_in_waves_and_what_comes_meanwhile_begins_another_round() {
         let room = Arc::new(Room::new(0, Duration::from_millis(2)));
-        let followers: Vec<_> = (0..2 * WAVE + 1).map(|_| room.follow(0, UserId::fresh(), 0)).collect();
+        let followers: Vec<_> = (0..2 * WAVE + 1).map(|_| room.follow(0, somebody(), 0)).collect();
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         for follower in &followers {
@@ -480,8 +336,8 @@ mod tests {
         let shown = |n: u64, fleet| Fleeting { wire: Bytes::copy_from_slice(&(1000 + n).to_be_bytes()), fleet };
         room.show(shown(0, false), Instant::now());
         assert_eq!(room.show(shown(0, true), Instant::now()), Wake::Nothing, "nobody follows the fleet");
-        let mut follower = room.follow(0, UserId::fresh(), 0);
-        let mut of_the_fleet = room.follow(0, UserId::fresh(), 0);
+        let mut follower = room.follow(0, somebody(), 0);
+        let mut of_the_fleet = room.follow(0, somebody(), 0);
         of_the_fleet.follow_fleet(true);
         assert_eq!(read(&mut follower, 64).0, Copied::Nothing, "what was shown before is over");
         room.append(frames(1..=2), Instant::now());
@@ -501,35 +357,66 @@ mod tests {
     #[test]
     fn the_sequence_ends_for_the_removed_with_their_removal_and_for_nobody_else() {
         let room = Arc::new(Room::new(0, Duration::ZERO));
-        let (removed, other) = (UserId::fresh(), UserId::fresh());
-        let mut before = room.follow(0, removed, 0);
+        let (gone, other) = (somebody(), somebody());
+        let removed = gone.user;
+        let mut before = room.follow(0, gone, 0);
         let mut stays = room.follow(0, other, 0);
         let mut batch = frames(1..=5);
-        batch[2].ends = Some(Ends::Member(removed));
+        batch[2].effect = Some(Effect::Ends(Ends::Member(removed)));
         room.append(batch, Instant::now());
         assert_eq!(read(&mut before, 64), (Copied::UpTo(3), vec![1, 2, 3]), "the removal is the last");
-        assert_eq!(before.limit(), 3);
+        assert_eq!(before.limit().0, 3);
         assert_eq!(read(&mut before, 64).0, Copied::Over(Ends::Member(removed)));
         assert_eq!(read(&mut stays, 64).0, Copied::UpTo(5));
         // Admitted on what held before the removal, following after it.
-        let mut late = room.follow(2, removed, 2);
+        let mut late = room.follow(2, gone, 2);
         assert_eq!(read(&mut late, 64), (Copied::UpTo(3), vec![3]));
         assert_eq!(read(&mut late, 64).0, Copied::Over(Ends::Member(removed)));
         // Added again, and replayed from before the removal.
-        let mut again = room.follow(1, removed, 4);
+        let mut again = room.follow(1, gone, 4);
         assert_eq!(read(&mut again, 64).0, Copied::UpTo(5));
 
         let mut last = frames(6..=7);
-        last[0].ends = Some(Ends::Everybody);
+        last[0].effect = Some(Effect::Ends(Ends::Everybody));
         room.append(last, Instant::now());
         assert_eq!(read(&mut stays, 64), (Copied::UpTo(6), vec![6]));
         assert_eq!(read(&mut stays, 64).0, Copied::Over(Ends::Everybody));
     }
 
     #[test]
+    fn who_is_outside_an_audience_gets_the_reduced_form_and_roles_count_from_their_change_on() {
+        let room = Arc::new(Room::new(0, Duration::ZERO));
+        let (owner, admin, other) = (somebody(), Reader { rules: true, ..somebody() }, somebody());
+        let private = |seq: u64, audience| {
+            let reduced = Bytes::copy_from_slice(&(1000 + seq).to_be_bytes());
+            Frame { reduced: Some(Box::new((audience, reduced))), ..frames(seq..=seq).remove(0) }
+        };
+        let change =
+            |seq, user, rules| Frame { effect: Some(Effect::Rules(user, rules)), ..frames(seq..=seq).remove(0) };
+        let mut followers: Vec<Follower> = [owner, admin, other].iter().map(|who| room.follow(0, *who, 0)).collect();
+        let mut seen = |batch: Vec<Frame>| {
+            room.append(batch, Instant::now());
+            followers.iter_mut().map(|follower| read(follower, 64).1).collect::<Vec<_>>()
+        };
+        let both = vec![private(1, Audience::Only(owner.user)), private(2, Audience::OwnerAndAdmins(owner.user))];
+        assert_eq!(seen(both), [vec![1, 2], vec![1001, 2], vec![1001, 1002]]);
+        let roles = vec![
+            change(3, admin.user, false),
+            change(4, other.user, true),
+            private(5, Audience::OwnerAndAdmins(owner.user)),
+        ];
+        assert_eq!(seen(roles), [vec![3, 4, 5], vec![3, 4, 1005], vec![3, 4, 5]]);
+        // Who was admitted after the change brings the role it led to.
+        let mut late = room.follow(4, Reader { rules: true, ..other }, 5);
+        assert_eq!(read(&mut late, 64).1, [5]);
+        let mut demoted = room.follow(4, Reader { rules: false, ..other }, 6);
+        assert_eq!(read(&mut demoted, 64).1, [1005]);
+    }
+
+    #[test]
     fn a_follower_that_leaves_keeps_no_waker() {
         let room = Arc::new(Room::new(0, Duration::ZERO));
-        let follower = room.follow(0, UserId::fresh(), 0);
+        let follower = room.follow(0, somebody(), 0);
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         assert!(follower.poll_beyond(&mut Context::from_waker(&waker)).is_pending());

@@ -4,6 +4,7 @@ mod believed;
 pub mod bootstrap;
 mod credentials;
 pub mod daemon_tokens;
+mod insider;
 pub mod jwt;
 mod last_used;
 pub mod members;
@@ -23,10 +24,11 @@ use uuid::Uuid;
 use crate::{
     hub::Holder,
     ids::{AgentId, DaemonTokenId, SessionId, TaskId, TaskTokenId, TokenId, UserId, WorkspaceId},
-    protocol::event::Actor,
+    protocol::event::{Actor, Reader},
 };
 
 pub use credentials::{Credential, Credentials};
+pub use insider::{Insider, enter};
 pub use last_used::LastUsed;
 pub use settings::{KEYS, Settings};
 
@@ -191,6 +193,11 @@ impl Role {
             "member" => Some(Self::Member),
             _ => None,
         }
+    }
+
+    /// As whom somebody in this role reads events.
+    pub fn reader(self, user: UserId) -> Reader {
+        Reader { user, rules: self >= Self::Admin }
     }
 
     /// The wire's word.

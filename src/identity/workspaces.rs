@@ -292,7 +292,8 @@ fn distinct(repos: Vec<Repo>) -> Vec<Repo> {
         .collect()
 }
 
-fn is_repo_address(url: &str) -> bool {
+/// Whether something can be cloned from.
+pub fn is_repo_address(url: &str) -> bool {
     if url.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return false;
     }

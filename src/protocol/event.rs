@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
@@ -44,6 +44,45 @@ impl Actor {
     }
 }
 
+/// Somebody who reads a workspace's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reader {
+    /// Who.
+    pub user: UserId,
+    /// Whether they are an owner or admin of the workspace.
+    pub rules: bool,
+}
+
+/// Who is given an event's payload in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Audience {
+    /// One person.
+    Only(UserId),
+    /// One person, and the workspace's owners and admins.
+    OwnerAndAdmins(UserId),
+}
+
+impl Audience {
+    /// Whether somebody belongs to it.
+    pub fn has(self, reader: Reader) -> bool {
+        match self {
+            Self::Only(user) => user == reader.user,
+            Self::OwnerAndAdmins(user) => user == reader.user || reader.rules,
+        }
+    }
+}
+
+/// An event's payload for those outside its audience: the same event with ids only, so that their
+/// sequence stays whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reduced {
+    /// Who is given all of it.
+    pub audience: Audience,
+    /// What the others are given.
+    pub payload: Box<RawValue>,
+}
+
 /// A state change, complete but for its place in the sequence.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -59,6 +98,8 @@ pub struct Event {
     pub actor_id: Option<Uuid>,
     /// What the kind's row in the event table says.
     pub payload: Box<RawValue>,
+    /// What those outside its audience get; `None` if there is nobody outside.
+    pub reduced: Option<Reduced>,
 }
 
 impl Event {
@@ -70,27 +111,46 @@ impl Event {
             kind: Cow::Borrowed(kind),
             actor_type: Cow::Borrowed(actor.kind()),
             actor_id: actor.id(),
-            payload: limited(
-                kind,
-                to_raw_value(payload).unwrap_or_else(|error| {
-                    tracing::error!(kind, %error, "a payload does not serialise");
-                    RawValue::NULL.to_owned()
-                }),
-            ),
+            payload: limited(kind, raw(kind, payload)),
+            reduced: None,
         }
+    }
+
+    /// The same event, in full for an audience only.
+    pub fn in_full_for(mut self, audience: Audience, reduced: &impl Serialize) -> Self {
+        self.reduced = Some(Reduced { audience, payload: raw(&self.kind, reduced) });
+        self
+    }
+
+    /// Bytes of payload, both forms.
+    pub fn size(&self) -> usize {
+        self.payload.get().len() + self.reduced.as_ref().map_or(0, |reduced| reduced.payload.get().len())
     }
 
     /// The frame's JSON with its place in the sequence.
     pub fn frame(&self, seq: u64) -> String {
-        self.json(Some(seq))
+        self.json(Some(seq), &self.payload)
+    }
+
+    /// As [`Event::frame`], for those outside the audience.
+    pub fn reduced_frame(&self, seq: u64) -> Option<(Audience, String)> {
+        self.reduced.as_ref().map(|reduced| (reduced.audience, self.json(Some(seq), &reduced.payload)))
+    }
+
+    /// The one of the two that is for somebody.
+    pub fn frame_for(&self, seq: u64, reader: Reader) -> String {
+        match &self.reduced {
+            Some(reduced) if !reduced.audience.has(reader) => self.json(Some(seq), &reduced.payload),
+            _ => self.frame(seq),
+        }
     }
 
     /// The frame's JSON for one person's sockets: no part of any sequence.
     pub fn hint(&self) -> String {
-        self.json(None)
+        self.json(None, &self.payload)
     }
 
-    fn json(&self, seq: Option<u64>) -> String {
+    fn json(&self, seq: Option<u64>, payload: &RawValue) -> String {
         #[derive(Serialize)]
         struct Frame<'a> {
             r#type: &'a str,
@@ -104,7 +164,7 @@ impl Event {
         }
         serde_json::to_string(&Frame {
             r#type: &self.kind,
-            payload: &self.payload,
+            payload,
             actor_id: ActorId(self.actor_id),
             actor_type: &self.actor_type,
             event_id: self.id,
@@ -113,6 +173,14 @@ impl Event {
         })
         .unwrap_or_default()
     }
+}
+
+/// Payloads' types are ours and always serialise.
+fn raw(kind: &str, payload: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(payload).unwrap_or_else(|error| {
+        tracing::error!(kind, %error, "a payload does not serialise");
+        RawValue::NULL.to_owned()
+    })
 }
 
 /// A payload that every socket can be given. Of a larger one only the small members are left, and

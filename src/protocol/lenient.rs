@@ -46,6 +46,54 @@ pub fn list<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -
     Ok(items.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect())
 }
 
+/// A field of a change: absent, null, or a value. For `#[serde(default)]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Patch<T> {
+    /// It is not in the body.
+    Absent,
+    /// It is null.
+    Null,
+    /// It has a value.
+    Value(T),
+}
+
+impl<T> Default for Patch<T> {
+    fn default() -> Self {
+        Self::Absent
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(from)?.map_or(Self::Null, Self::Value))
+    }
+}
+
+impl<T> Patch<T> {
+    /// What a field that null clears becomes: absent keeps `old`.
+    pub fn over(self, old: Option<T>) -> Option<T> {
+        match self {
+            Self::Absent => old,
+            Self::Null => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+
+    /// Whether there is anything to change.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// As [`Option::as_ref`].
+    pub fn as_ref(&self) -> Patch<&T> {
+        match self {
+            Self::Absent => Patch::Absent,
+            Self::Null => Patch::Null,
+            Self::Value(value) => Patch::Value(value),
+        }
+    }
+}
+
 fn mentions_nul(body: &[u8]) -> bool {
     body.windows(6).any(|six| six == br"\u0000")
 }
@@ -121,6 +169,20 @@ mod tests {
         }
         assert_eq!(body(r#"{"items":["a",null]}"#).items, ["a", ""]);
         assert_eq!(body(r#"{"text":"a","text":"b"}"#).text, "b");
+    }
+
+    #[test]
+    fn a_change_tells_absent_from_null() {
+        #[derive(Default, Deserialize)]
+        struct Change {
+            #[serde(default)]
+            text: Patch<String>,
+        }
+        let over = |json: &str| decode::<Change>(json.as_bytes()).expect(json).text.over(Some("old".into()));
+        assert_eq!(over("{}").as_deref(), Some("old"));
+        assert_eq!(over("null").as_deref(), Some("old"));
+        assert_eq!(over(r#"{"text":null}"#), None);
+        assert_eq!(over(r#"{"text":"new"}"#).as_deref(), Some("new"));
     }
 
     #[test]

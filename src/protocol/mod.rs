@@ -7,4 +7,5 @@ pub mod daemon;
 pub mod event;
 pub mod lenient;
 pub mod people;
+pub mod project;
 pub mod runtime;

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Refusal, Result},
     events::{self, Judged, Lane},
     hub::{Close, Entry, Follower},
-    identity::{Credential, Identity, members},
+    identity::{Credential, Identity, Role, members},
     ids::{UserId, WorkspaceId},
     protocol::{
         browser::{Position, Welcome},
@@ -44,14 +44,13 @@ impl Admission<'_> {
         let user = identity.user();
         let (lane, room) = lanes.follow(db, workspace).await?;
         let position = position.clone();
-        let judged: Judged = db
+        let (judged, role): (Judged, Role) = db
             .read(async move |db| {
                 let judged = events::judge(db, workspace, &position).await?;
-                members::require(db, workspace, user).await?;
-                Ok(judged)
+                Ok((judged, members::require(db, workspace, user).await?))
             })
             .await?;
-        let follower = room.follow(judged.from, user, judged.seq);
+        let follower = room.follow(judged.from, role.reader(user), judged.seq);
         let welcome = self.welcome(judged.epoch, judged.seq, judged.recovered);
         Ok(Admitted { user, expires_at, lane, follower, welcome })
     }

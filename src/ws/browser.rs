@@ -211,9 +211,9 @@ impl Source for Live {
     fn poll_frames(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Supply> {
         if let Some((_, page)) = &self.page {
             // A page never runs ahead of its lane.
-            let limit = self.follower.limit();
+            let bounds = self.follower.limit();
             let position = self.follower.position();
-            let reached = page.copy(position, limit, WRITE_FRAMES, WRITE_BYTES, out);
+            let reached = page.copy(position, bounds, WRITE_FRAMES, WRITE_BYTES, out);
             if reached > position {
                 self.follower.advance(reached);
                 return Poll::Ready(Supply::Frames);

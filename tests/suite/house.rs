@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// The rooms, top to bottom; each may know what stands below it, and itself.
-const ROOMS: [&[&str]; 10] = [
+const ROOMS: [&[&str]; 11] = [
     &["main", "lib", "cli", "test_hooks"],
     &["app"],
     &["config"],
@@ -11,6 +11,7 @@ const ROOMS: [&[&str]; 10] = [
     &["ws"],
     &["flows"],
     &["fleet"],
+    &["workspace"],
     &["identity"],
     &["events"],
     &["hub", "db"],

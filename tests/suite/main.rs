@@ -27,6 +27,7 @@ mod membership;
 mod nodes;
 mod people_api;
 mod polling;
+mod records;
 mod sequence;
 mod sessions;
 mod store;

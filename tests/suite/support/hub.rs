@@ -143,6 +143,26 @@ impl Hub {
         self.raw(method, path, token, body, &[]).await
     }
 
+    /// A request about a record of the first workspace, with the headers and the literal `null`
+    /// body that the CLI sends.
+    pub async fn cli(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.cli_as(&self.token, method, path, body).await
+    }
+
+    /// As [`Hub::cli`], by somebody else.
+    pub async fn cli_as(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+        let workspace = self.workspace.to_string();
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-workspace-id", workspace.as_str()),
+            ("x-client-platform", "cli"),
+            ("x-client-version", "0.2.30"),
+            ("x-client-os", "linux"),
+        ];
+        let body = if method == "GET" { Vec::new() } else { body.to_string().into_bytes() };
+        self.raw(method, path, Some(token), body, &headers).await
+    }
+
     /// A request with bytes for a body.
     pub async fn raw(
         &self,
@@ -177,6 +197,10 @@ impl Hub {
 
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.call("PATCH", path, Some(&self.token), body).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call("PUT", path, Some(&self.token), body).await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
@@ -276,6 +300,8 @@ impl Hub {
             UNION ALL SELECT 'task_token ' || COUNT(*) FROM task_token
             UNION ALL SELECT 'runtime ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
                 || ' ' || COALESCE(SUM(last_seen_at), 0) FROM agent_runtime
+            UNION ALL SELECT 'project ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM project
+            UNION ALL SELECT 'resource ' || COUNT(*) || ' ' || COALESCE(SUM(position), 0) FROM project_resource
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
     }
@@ -337,6 +363,13 @@ pub fn config(dir: PathBuf, database_url: Option<String>, settings: &[(&'static 
     environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let find = |name: &str| environment.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     Config::load(None, find, &[]).expect("a configuration")
+}
+
+/// The names of an object's members, sorted.
+pub fn keys(object: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
 }
 
 /// The `id` of an object.

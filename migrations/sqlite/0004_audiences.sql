@@ -1,0 +1,4 @@
+-- An event that is not for everybody in full: who gets its payload, and what the others get.
+ALTER TABLE event_log ADD COLUMN audience      text CHECK (audience IN ('only', 'owner_and_admins'));
+ALTER TABLE event_log ADD COLUMN audience_user blob;
+ALTER TABLE event_log ADD COLUMN reduced       text;

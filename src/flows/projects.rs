@@ -1,0 +1,17 @@
+//! The end of a project: whatever belonged to it goes on without.
+
+use crate::{
+    db::{Tx, exec},
+    error::Result,
+    identity::Insider,
+    ids::ProjectId,
+    workspace::projects,
+};
+
+/// Removes a project.
+pub async fn delete(tx: &mut Tx, who: &Insider, project: ProjectId) -> Result<()> {
+    projects::lock(tx, who.workspace, project).await?;
+    exec!(tx, |c| sqlx::query("UPDATE issue SET project_id = NULL WHERE project_id = $1").bind(project))?;
+    exec!(tx, |c| sqlx::query("UPDATE autopilot SET project_id = NULL WHERE project_id = $1").bind(project))?;
+    projects::delete(tx, who, project).await
+}
