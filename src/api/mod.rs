@@ -1,6 +1,7 @@
 //! HTTP: a file per resource. Handlers extract, call the domain and render; no SQL and no rules
 //! here. `routes` says who may call what.
 
+mod agents;
 mod answer;
 mod cookies;
 mod daemon;
@@ -21,6 +22,7 @@ mod runtimes;
 pub mod server;
 mod session;
 mod settings;
+mod skills;
 mod sockets;
 mod tokens;
 mod workspaces;

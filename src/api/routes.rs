@@ -14,9 +14,9 @@ use axum::{
 use tower_http::cors::CorsLayer;
 
 use super::{
-    Api, Settings, daemon, daemon_tokens, events,
+    Api, Settings, agents, daemon, daemon_tokens, events,
     guard::{Access, guard},
-    health, me, members, metrics, pages, projects, request_log, runtimes, session, sockets, tokens, workspaces,
+    health, me, members, metrics, pages, projects, request_log, runtimes, session, skills, sockets, tokens, workspaces,
 };
 use crate::error::Error;
 
@@ -79,6 +79,27 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/workspaces/{id}/daemon-tokens", People, get(daemon_tokens::list));
     add(Method::POST, "/api/workspaces/{id}/daemon-tokens", People, post(daemon_tokens::create));
     add(Method::DELETE, "/api/workspaces/{id}/daemon-tokens/{token}", People, delete(daemon_tokens::revoke));
+
+    add(Method::GET, "/api/agents", PeopleAndAgents, get(agents::list));
+    add(Method::POST, "/api/agents", People, post(agents::create));
+    add(Method::GET, "/api/agents/{id}", PeopleAndAgents, get(agents::get));
+    add(Method::PUT, "/api/agents/{id}", People, put(agents::put));
+    add(Method::POST, "/api/agents/{id}/archive", People, post(agents::archive));
+    add(Method::POST, "/api/agents/{id}/restore", People, post(agents::restore));
+    add(Method::GET, "/api/agents/{id}/skills", PeopleAndAgents, get(agents::list_skills));
+    add(Method::PUT, "/api/agents/{id}/skills", People, put(agents::put_skills));
+    add(Method::POST, "/api/agents/{id}/skills/add", People, post(agents::add_skills));
+    add(Method::GET, "/api/agents/{id}/env", People, get(agents::get_env));
+    add(Method::PUT, "/api/agents/{id}/env", People, put(agents::put_env));
+
+    add(Method::GET, "/api/skills", PeopleAndAgents, get(skills::list));
+    add(Method::POST, "/api/skills", PeopleAndAgents, post(skills::create));
+    add(Method::GET, "/api/skills/{id}", PeopleAndAgents, get(skills::get));
+    add(Method::PUT, "/api/skills/{id}", PeopleAndAgents, put(skills::put));
+    add(Method::DELETE, "/api/skills/{id}", PeopleAndAgents, delete(skills::delete));
+    add(Method::GET, "/api/skills/{id}/files", PeopleAndAgents, get(skills::list_files));
+    add(Method::PUT, "/api/skills/{id}/files", PeopleAndAgents, put(skills::put_file));
+    add(Method::DELETE, "/api/skills/{id}/files/{file}", PeopleAndAgents, delete(skills::delete_file));
 
     add(Method::GET, "/api/projects", PeopleAndAgents, get(projects::list));
     add(Method::POST, "/api/projects", PeopleAndAgents, post(projects::create));

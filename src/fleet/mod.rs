@@ -46,6 +46,7 @@ pub use heartbeat::{Beat, Contact};
 pub use liveness::{Health, Liveness};
 pub use metrics::Metrics;
 pub use revoke::revoke;
+pub use runtimes::{lock_to_bind, provider};
 pub use settings::{KEYS, Settings};
 pub use suspects::Parting;
 

@@ -116,6 +116,39 @@ pub(super) async fn lock(tx: &mut Tx, runtime: RuntimeId) -> Result<Option<Row>>
     )
 }
 
+/// A runtime, as far as binding agents to it is concerned.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Target {
+    /// Whose it is.
+    pub owner_id: Option<UserId>,
+    /// Whether any member may bind agents to it.
+    pub is_public: bool,
+    /// What it drives.
+    pub provider: String,
+    /// `local` or `cloud`.
+    pub runtime_mode: String,
+}
+
+/// Locks a runtime of the workspace against being removed, to bind an agent to it.
+pub async fn lock_to_bind(tx: &mut Tx, workspace: WorkspaceId, runtime: RuntimeId) -> Result<Option<Target>> {
+    on!(
+        tx,
+        pg "SELECT owner_id, visibility = 'public' AS is_public, provider, runtime_mode FROM agent_runtime
+            WHERE id = $1 AND workspace_id = $2 FOR KEY SHARE",
+        lite "SELECT owner_id, visibility = 'public' AS is_public, provider, runtime_mode FROM agent_runtime
+              WHERE id = $1 AND workspace_id = $2",
+        |c, sql| sqlx::query_as(sql).bind(runtime).bind(workspace).fetch_optional(c)
+    )
+}
+
+/// What a runtime drives; nothing if it is gone.
+pub async fn provider(db: &mut Session, runtime: RuntimeId) -> Result<String> {
+    let provider: Option<String> = on!(db, |c| sqlx::query_scalar("SELECT provider FROM agent_runtime WHERE id = $1")
+        .bind(runtime)
+        .fetch_optional(c))?;
+    Ok(provider.unwrap_or_default())
+}
+
 impl Fleet {
     /// A workspace's runtimes, oldest first, for a member; only their own with `mine`. With the
     /// position from before the first row was read: who follows from there misses nothing.

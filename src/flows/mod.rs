@@ -1,5 +1,6 @@
 //! What spans several domains in one transaction.
 
+pub mod agents;
 pub mod hear;
 pub mod join;
 pub mod projects;

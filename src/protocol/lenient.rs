@@ -83,15 +83,6 @@ impl<T> Patch<T> {
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
-
-    /// As [`Option::as_ref`].
-    pub fn as_ref(&self) -> Patch<&T> {
-        match self {
-            Self::Absent => Patch::Absent,
-            Self::Null => Patch::Null,
-            Self::Value(value) => Patch::Value(value),
-        }
-    }
 }
 
 fn mentions_nul(body: &[u8]) -> bool {

@@ -1,6 +1,7 @@
 //! What goes over the wire, and nothing else: shared by the sockets, the HTTP routes, the simulator
 //! and the tests.
 
+pub mod agent;
 pub mod browser;
 pub mod close;
 pub mod daemon;
@@ -9,3 +10,4 @@ pub mod lenient;
 pub mod people;
 pub mod project;
 pub mod runtime;
+pub mod skill;

@@ -1,6 +1,8 @@
 //! The records inside a workspace: what work is about, and who does it. Each file has the SQL and
 //! the rules of one kind of record; what spans several of them is in `flows`.
 
+pub mod agents;
 pub mod projects;
 mod references;
+pub mod skills;
 mod words;

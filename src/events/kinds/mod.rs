@@ -1,10 +1,14 @@
 //! The kinds of events and their payloads; one function for each way a payload can look. Secrets
 //! have no field in any of them.
 
+mod agents;
 mod people;
 mod projects;
 mod runtimes;
+mod skills;
 
+pub use agents::*;
 pub use people::*;
 pub use projects::*;
 pub use runtimes::*;
+pub use skills::*;

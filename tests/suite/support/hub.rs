@@ -300,6 +300,8 @@ impl Hub {
             UNION ALL SELECT 'task_token ' || COUNT(*) FROM task_token
             UNION ALL SELECT 'runtime ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
                 || ' ' || COALESCE(SUM(last_seen_at), 0) FROM agent_runtime
+            UNION ALL SELECT 'agent ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM agent
+            UNION ALL SELECT 'skill ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM skill
             UNION ALL SELECT 'project ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM project
             UNION ALL SELECT 'resource ' || COUNT(*) || ' ' || COALESCE(SUM(position), 0) FROM project_resource
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";

@@ -1,0 +1,66 @@
+//! What binds an agent to a runtime: whose runtime it may be, under the runtime's lock, so that an
+//! agent never lands on one that is being taken apart.
+
+use crate::{
+    db::Tx,
+    error::{Error, Result},
+    fleet,
+    identity::Insider,
+    ids::{AgentId, RuntimeId},
+    protocol::agent::{Agent, CreateAgent, PutAgent},
+    workspace::agents::{self, Binding},
+};
+
+/// A new agent.
+pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateAgent) -> Result<Agent> {
+    if wish.name.trim().is_empty() {
+        return Err(Error::invalid("field_required", "name is required"));
+    }
+    if wish.runtime_id.is_empty() {
+        return Err(Error::invalid("field_required", "runtime_id is required"));
+    }
+    let binding = bind(tx, who, &wish.runtime_id).await?;
+    agents::create(tx, who, &binding, wish).await
+}
+
+/// Changes an agent, and perhaps its runtime.
+pub async fn put(tx: &mut Tx, who: &Insider, agent: AgentId, change: PutAgent) -> Result<Agent> {
+    // Runtimes are locked before agents.
+    let binding = match change.runtime_id.as_deref().filter(|text| !text.is_empty()) {
+        Some(wished) => {
+            let current = agents::open(tx, who, agent).await?;
+            if current.runtime_id.to_string() == wished { None } else { Some(bind(tx, who, wished).await?) }
+        }
+        None => None,
+    };
+    let row = agents::lock(tx, who, agent).await?;
+    let provider = fleet::provider(tx, row.runtime_id).await?;
+    agents::put(tx, who, row, binding.as_ref(), &provider, change).await
+}
+
+/// Puts an agent aside.
+pub async fn archive(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Agent> {
+    let row = agents::lock(tx, who, agent).await?;
+    agents::archive(tx, who, row).await
+}
+
+/// Takes an agent up again, on a runtime that is there to stay.
+pub async fn restore(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Agent> {
+    let current = agents::open(tx, who, agent).await?;
+    fleet::lock_to_bind(tx, who.workspace, current.runtime_id).await?;
+    let row = agents::lock(tx, who, agent).await?;
+    agents::restore(tx, who, row).await
+}
+
+/// The runtime that the caller may bind agents to: their own, a public one, or any for owners and
+/// admins .
+async fn bind(tx: &mut Tx, who: &Insider, wished: &str) -> Result<Binding> {
+    let invalid = || Error::invalid("invalid_reference", "invalid runtime_id");
+    let runtime: RuntimeId = wished.parse().map_err(|_| invalid())?;
+    let target = fleet::lock_to_bind(tx, who.workspace, runtime).await?.ok_or_else(invalid)?;
+    if !target.is_public && !who.rules() && target.owner_id != Some(who.user) {
+        let text = "this runtime is private: only its owner or a workspace admin can create agents on it";
+        return Err(Error::forbidden("runtime_private", text));
+    }
+    Ok(Binding { runtime, mode: target.runtime_mode, provider: target.provider })
+}
