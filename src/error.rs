@@ -74,6 +74,18 @@ macro_rules! refusals {
 }
 
 impl Error {
+    /// The same refusal, with one more member in the answer's object.
+    pub fn with(self, name: &str, value: &impl serde::Serialize) -> Self {
+        match (self, serde_json::to_value(value)) {
+            (Self::Refused(mut refusal), Ok(value)) => {
+                refusal.details.insert(name.to_owned(), value);
+                Self::Refused(refusal)
+            }
+            (_, Err(error)) => Self::internal(error),
+            (other, _) => other,
+        }
+    }
+
     /// The same refusal, saying where in the request: `resources[2]: url must be …`.
     pub fn within(self, place: &str) -> Self {
         match self {

@@ -28,6 +28,11 @@ impl Timestamp {
         Self(self.0.saturating_sub(micros(span)))
     }
 
+    /// RFC 3339 in UTC with the fraction: for cursors, which must find their row again.
+    pub fn precise(self) -> String {
+        self.broken_down().to_string()
+    }
+
     /// Whole seconds since the epoch, the fraction cut off.
     pub fn unix_seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
@@ -59,6 +64,14 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// From RFC 3339 with any offset; fractions beyond microseconds are cut off.
+impl std::str::FromStr for Timestamp {
+    type Err = jiff::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<jiff::Timestamp>().map(|moment| Self(moment.as_microsecond()))
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -68,6 +81,16 @@ impl Serialize for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_finds_its_moment_again() {
+        let moment = Timestamp(1_795_225_526_000_001);
+        assert_eq!(moment.precise().parse::<Timestamp>().expect("a time"), moment);
+        assert_eq!(
+            "2026-11-21T02:45:26+01:00".parse::<Timestamp>().expect("a time").to_string(),
+            "2026-11-21T01:45:26Z"
+        );
+    }
 
     #[test]
     fn the_wire_form_has_whole_seconds_and_a_z() {

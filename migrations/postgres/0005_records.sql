@@ -140,7 +140,7 @@ CREATE TABLE issue (
     number            bigint NOT NULL,
     title             text   NOT NULL,
     -- Lower case, single spaces, at most 200 characters: to sort by, and to find duplicates.
-    title_key         text   NOT NULL,
+    title_key         text   COLLATE "C" NOT NULL,
     description       text,
     status            text   NOT NULL
                       CHECK (status IN ('backlog', 'todo', 'in_progress', 'in_review', 'done', 'blocked', 'cancelled')),
@@ -154,8 +154,8 @@ CREATE TABLE issue (
     parent_issue_id   uuid   REFERENCES issue (id) ON DELETE SET NULL,
     project_id        uuid   REFERENCES project (id),
     position          double precision NOT NULL,
-    start_date        text,
-    due_date          text,
+    start_date        text   COLLATE "C",
+    due_date          text   COLLATE "C",
     metadata          jsonb  NOT NULL DEFAULT '{}',
     origin_type       text   CHECK (origin_type IN ('autopilot', 'quick_create')),
     origin_id         uuid,
@@ -170,15 +170,17 @@ CREATE INDEX issue_by_position ON issue (workspace_id, position, created_at DESC
 CREATE INDEX issue_board ON issue (workspace_id, status, position, created_at DESC, id);
 CREATE INDEX issue_by_creation ON issue (workspace_id, created_at, id);
 CREATE INDEX issue_by_update ON issue (workspace_id, updated_at, id);
-CREATE INDEX issue_by_title ON issue (workspace_id, title_key COLLATE "C", created_at DESC, id);
+CREATE INDEX issue_by_title ON issue (workspace_id, title_key, created_at DESC, id);
 CREATE INDEX issue_by_priority ON issue (workspace_id, priority_rank DESC, created_at DESC, id);
-CREATE INDEX issue_by_start ON issue (workspace_id, (start_date IS NULL), start_date COLLATE "C", created_at DESC, id);
-CREATE INDEX issue_by_due ON issue (workspace_id, (due_date IS NULL), due_date COLLATE "C", created_at DESC, id);
+CREATE INDEX issue_by_start ON issue (workspace_id, (start_date IS NULL), start_date, created_at DESC, id);
+CREATE INDEX issue_by_due ON issue (workspace_id, (due_date IS NULL), due_date, created_at DESC, id);
 -- The filters.
 CREATE INDEX issue_by_assignee ON issue (assignee_id, status) WHERE assignee_id IS NOT NULL;
 CREATE INDEX issue_by_creator ON issue (workspace_id, creator_id);
 CREATE INDEX issue_by_project ON issue (project_id, position, created_at DESC, id) WHERE project_id IS NOT NULL;
 CREATE INDEX issue_by_parent ON issue (parent_issue_id) WHERE parent_issue_id IS NOT NULL;
+CREATE INDEX issue_scheduled ON issue (workspace_id, position, created_at DESC, id)
+    WHERE start_date IS NOT NULL OR due_date IS NOT NULL;
 CREATE INDEX issue_by_origin ON issue (origin_id) WHERE origin_id IS NOT NULL;
 
 -- How many issues there are, by status and project: totals of lists without counting rows. Written

@@ -179,6 +179,8 @@ CREATE INDEX issue_by_assignee ON issue (assignee_id, status) WHERE assignee_id 
 CREATE INDEX issue_by_creator ON issue (workspace_id, creator_id);
 CREATE INDEX issue_by_project ON issue (project_id, position, created_at DESC, id) WHERE project_id IS NOT NULL;
 CREATE INDEX issue_by_parent ON issue (parent_issue_id) WHERE parent_issue_id IS NOT NULL;
+CREATE INDEX issue_scheduled ON issue (workspace_id, position, created_at DESC, id)
+    WHERE start_date IS NOT NULL OR due_date IS NOT NULL;
 CREATE INDEX issue_by_origin ON issue (origin_id) WHERE origin_id IS NOT NULL;
 
 -- How many issues there are, by status and project: totals of lists without counting rows. Written

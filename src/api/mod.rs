@@ -3,6 +3,7 @@
 
 mod agents;
 mod answer;
+mod comments;
 mod cookies;
 mod daemon;
 mod daemon_tokens;
@@ -10,6 +11,7 @@ mod events;
 mod extract;
 mod guard;
 mod health;
+mod issues;
 mod me;
 mod members;
 mod metrics;

@@ -14,9 +14,10 @@ use axum::{
 use tower_http::cors::CorsLayer;
 
 use super::{
-    Api, Settings, agents, daemon, daemon_tokens, events,
+    Api, Settings, agents, comments, daemon, daemon_tokens, events,
     guard::{Access, guard},
-    health, me, members, metrics, pages, projects, request_log, runtimes, session, skills, sockets, tokens, workspaces,
+    health, issues, me, members, metrics, pages, projects, request_log, runtimes, session, skills, sockets, tokens,
+    workspaces,
 };
 use crate::error::Error;
 
@@ -101,6 +102,23 @@ pub fn table() -> Vec<Route> {
     add(Method::PUT, "/api/skills/{id}/files", PeopleAndAgents, put(skills::put_file));
     add(Method::DELETE, "/api/skills/{id}/files/{file}", PeopleAndAgents, delete(skills::delete_file));
 
+    add(Method::GET, "/api/issues", PeopleAndAgents, get(issues::list));
+    add(Method::POST, "/api/issues", PeopleAndAgents, post(issues::create));
+    add(Method::GET, "/api/issues/{id}", PeopleAndAgents, get(issues::get));
+    add(Method::PUT, "/api/issues/{id}", PeopleAndAgents, put(issues::put));
+    add(Method::DELETE, "/api/issues/{id}", PeopleAndAgents, delete(issues::delete));
+    add(Method::GET, "/api/issues/{id}/children", PeopleAndAgents, get(issues::children));
+    add(Method::GET, "/api/issues/{id}/timeline", PeopleAndAgents, get(issues::timeline));
+    add(Method::GET, "/api/issues/{id}/metadata", PeopleAndAgents, get(issues::get_metadata));
+    add(Method::PUT, "/api/issues/{id}/metadata/{key}", PeopleAndAgents, put(issues::put_metadata));
+    add(Method::DELETE, "/api/issues/{id}/metadata/{key}", PeopleAndAgents, delete(issues::delete_metadata));
+    add(Method::GET, "/api/issues/{id}/comments", PeopleAndAgents, get(comments::list));
+    add(Method::POST, "/api/issues/{id}/comments", PeopleAndAgents, post(comments::create));
+    add(Method::PUT, "/api/comments/{id}", PeopleAndAgents, put(comments::put));
+    add(Method::DELETE, "/api/comments/{id}", PeopleAndAgents, delete(comments::delete));
+    add(Method::POST, "/api/comments/{id}/resolve", PeopleAndAgents, post(comments::resolve));
+    add(Method::DELETE, "/api/comments/{id}/resolve", PeopleAndAgents, delete(comments::unresolve));
+
     add(Method::GET, "/api/projects", PeopleAndAgents, get(projects::list));
     add(Method::POST, "/api/projects", PeopleAndAgents, post(projects::create));
     add(Method::GET, "/api/projects/{id}", PeopleAndAgents, get(projects::get));
@@ -161,7 +179,14 @@ fn cross_origin(settings: &Settings) -> CorsLayer {
             name("x-client-version"),
             name("x-client-os"),
         ])
-        .expose_headers([name("x-event-epoch"), name("x-event-seq"), name("x-request-id"), header::RETRY_AFTER])
+        .expose_headers([
+            name("x-event-epoch"),
+            name("x-event-seq"),
+            name("x-multica-next-before"),
+            name("x-multica-next-before-id"),
+            name("x-request-id"),
+            header::RETRY_AFTER,
+        ])
         .max_age(Duration::from_secs(600))
 }
 

@@ -18,6 +18,7 @@ mod open;
 mod place;
 mod session;
 mod settings;
+pub mod sql;
 mod threads;
 mod write;
 

@@ -1,7 +1,9 @@
 //! What spans several domains in one transaction.
 
 pub mod agents;
+pub mod comments;
 pub mod hear;
+pub mod issues;
 pub mod join;
 pub mod projects;
 pub mod recheck;

@@ -5,13 +5,13 @@ use crate::{
     error::Result,
     identity::Insider,
     ids::ProjectId,
-    workspace::projects,
+    workspace::{issues, projects},
 };
 
 /// Removes a project.
 pub async fn delete(tx: &mut Tx, who: &Insider, project: ProjectId) -> Result<()> {
     projects::lock(tx, who.workspace, project).await?;
-    exec!(tx, |c| sqlx::query("UPDATE issue SET project_id = NULL WHERE project_id = $1").bind(project))?;
+    issues::leave_project(tx, who, project).await?;
     exec!(tx, |c| sqlx::query("UPDATE autopilot SET project_id = NULL WHERE project_id = $1").bind(project))?;
     projects::delete(tx, who, project).await
 }

@@ -4,8 +4,10 @@
 pub mod agent;
 pub mod browser;
 pub mod close;
+pub mod comment;
 pub mod daemon;
 pub mod event;
+pub mod issue;
 pub mod lenient;
 pub mod people;
 pub mod project;

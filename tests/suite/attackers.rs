@@ -133,6 +133,22 @@ const TABLE: &[Case] = &[
     Case { path: "/api/skills/{record}/files?workspace_id={ws}", ..RECORD },
     Case { method: "PUT", path: "/api/skills/{record}/files?workspace_id={ws}", ..RECORD },
     Case { method: "DELETE", path: "/api/skills/{record}/files/{record}?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/issues?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/issues?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/issues/{record}?workspace_id={ws}", ..RECORD },
+    Case { method: "PUT", path: "/api/issues/{record}?workspace_id={ws}", ..RECORD },
+    Case { method: "DELETE", path: "/api/issues/{record}?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/issues/{record}/children?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/issues/{record}/timeline?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/issues/{record}/metadata?workspace_id={ws}", ..RECORD },
+    Case { method: "PUT", path: "/api/issues/{record}/metadata/key?workspace_id={ws}", ..RECORD },
+    Case { method: "DELETE", path: "/api/issues/{record}/metadata/key?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/issues/{record}/comments?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/issues/{record}/comments?workspace_id={ws}", ..RECORD },
+    Case { method: "PUT", path: "/api/comments/{record}?workspace_id={ws}", ..RECORD },
+    Case { method: "DELETE", path: "/api/comments/{record}?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/comments/{record}/resolve?workspace_id={ws}", ..RECORD },
+    Case { method: "DELETE", path: "/api/comments/{record}/resolve?workspace_id={ws}", ..RECORD },
     Case { path: "/api/projects?workspace_id={ws}", ..RECORD },
     Case { method: "POST", path: "/api/projects?workspace_id={ws}", body: |_| json!({ "title": "t" }), ..RECORD },
     Case { path: "/api/projects/{record}?workspace_id={ws}", ..RECORD },
@@ -180,7 +196,8 @@ fn fill(path: &str, world: &World) -> String {
 /// compare.
 fn shape(path: &str) -> String {
     let path = path.split('?').next().unwrap();
-    let part = |part: &str| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() };
+    // A metadata key is no parameter in our addresses, but is one in the program's.
+    let part = |part: &str| if part.starts_with('{') || part == "key" { "{}".to_owned() } else { part.to_owned() };
     path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 

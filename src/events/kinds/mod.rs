@@ -2,12 +2,16 @@
 //! have no field in any of them.
 
 mod agents;
+mod comments;
+mod issues;
 mod people;
 mod projects;
 mod runtimes;
 mod skills;
 
 pub use agents::*;
+pub use comments::*;
+pub use issues::*;
 pub use people::*;
 pub use projects::*;
 pub use runtimes::*;

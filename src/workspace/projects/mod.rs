@@ -107,6 +107,17 @@ pub async fn get(db: &mut Session, workspace: WorkspaceId, project: ProjectId) -
     row.map(Project::from).ok_or_else(not_found)
 }
 
+/// Whether the workspace has such a project; holds it where it is.
+pub async fn exists(db: &mut Session, workspace: WorkspaceId, project: ProjectId) -> Result<bool> {
+    let found: Option<i32> = on!(
+        db,
+        pg "SELECT 1 FROM project WHERE id = $1 AND workspace_id = $2 FOR KEY SHARE",
+        lite "SELECT 1 FROM project WHERE id = $1 AND workspace_id = $2",
+        |c, sql| sqlx::query_scalar(sql).bind(project).bind(workspace).fetch_optional(c)
+    )?;
+    Ok(found.is_some())
+}
+
 /// A new one, with what it is about: all of it or nothing.
 pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateProject) -> Result<NewProject> {
     let title = words::required("title", &wish.title)?;

@@ -302,6 +302,8 @@ impl Hub {
                 || ' ' || COALESCE(SUM(last_seen_at), 0) FROM agent_runtime
             UNION ALL SELECT 'agent ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM agent
             UNION ALL SELECT 'skill ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM skill
+            UNION ALL SELECT 'issue ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM issue
+            UNION ALL SELECT 'comment ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM comment
             UNION ALL SELECT 'project ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM project
             UNION ALL SELECT 'resource ' || COUNT(*) || ' ' || COALESCE(SUM(position), 0) FROM project_resource
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";

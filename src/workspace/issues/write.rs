@@ -1,0 +1,294 @@
+//! Making, changing and removing issues. The flows around these put agents to work.
+
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{
+    Assignee, Row, STATUSES, activity, assignee, dates, is_closed, lock_row, normalised, number, prefix, title_key,
+    tree,
+};
+use crate::{
+    db::{Session, Tx, exec, on},
+    error::{Error, Result},
+    events::kinds::{self, IssueChange},
+    identity::Insider,
+    ids::{IssueId, ProjectId, WorkspaceId},
+    protocol::{
+        event::Actor,
+        issue::{CreateIssue, Issue, PutIssue, SlimIssue},
+        lenient::Patch,
+    },
+    workspace::{
+        projects, references,
+        words::{self, PRIORITIES},
+    },
+};
+
+/// What a change did: what the flow around it goes by.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Before.
+    pub old: Issue,
+    /// After.
+    pub new: Issue,
+}
+
+/// A new issue, on top of its column. Announced by the flow, which knows what belongs to it.
+pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateIssue) -> Result<Issue> {
+    let title = words::required("title", &wish.title)?;
+    let status = words::one_of_or("status", STATUSES, &wish.status, "todo")?;
+    let priority = words::one_of_or("priority", PRIORITIES, &wish.priority, "none")?;
+    let start_date = dates::day("start_date", wish.start_date.as_deref().unwrap_or_default())?;
+    let due_date = dates::day("due_date", wish.due_date.as_deref().unwrap_or_default())?;
+    let origin = origin(wish)?;
+    let assignee = assignee::wished(tx, who, wish.assignee_type.as_deref(), wish.assignee_id.as_deref()).await?;
+    let parent = tree::parent(tx, who.workspace, wish.parent_issue_id.as_deref(), None).await?;
+    let project = match project(tx, who.workspace, wish.project_id.as_deref()).await? {
+        Some(project) => Some(project),
+        None => parent.as_ref().and_then(|parent| parent.project_id),
+    };
+    let parent = parent.map(|parent| parent.id);
+    // From here on creations wait for each other.
+    let number = number::next(tx, who.workspace).await?;
+    if !wish.allow_duplicate {
+        refuse_duplicate(tx, who.workspace, title, project, parent).await?;
+    }
+    let top: Option<f64> = on!(tx, |c| sqlx::query_scalar(
+        "SELECT position FROM issue WHERE workspace_id = $1 AND status = $2 ORDER BY position LIMIT 1"
+    )
+    .bind(who.workspace)
+    .bind(status)
+    .fetch_optional(c))?;
+    let (kind, creator) = person_or_agent(who.actor(), who);
+    let now = tx.now();
+    let row: Row = on!(tx, |c| {
+        sqlx::query_as(
+        "INSERT INTO issue (id, workspace_id, number, title, title_key, description, status, priority, priority_rank,
+                            assignee_type, assignee_id, creator_type, creator_id, parent_issue_id, project_id,
+                            position, start_date, due_date, origin_type, origin_id, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $21)
+         RETURNING *"
+    )
+    .bind(IssueId::fresh())
+    .bind(who.workspace)
+    .bind(number)
+    .bind(title)
+    .bind(title_key(title))
+    .bind(&wish.description)
+    .bind(status)
+    .bind(priority)
+    .bind(rank(priority))
+    .bind(assignee.as_ref().map(|assignee| &assignee.kind))
+    .bind(assignee.as_ref().map(|assignee| assignee.id))
+    .bind(kind)
+    .bind(creator)
+    .bind(parent)
+    .bind(project)
+    .bind(top.map_or(0.0, |top| top - 1.0))
+    .bind(&start_date)
+    .bind(&due_date)
+    .bind(origin.map(|_| "quick_create"))
+    .bind(origin)
+    .bind(now)
+    .fetch_one(c)
+    })?;
+    Ok(row.wire(&prefix(tx, who.workspace).await?))
+}
+
+/// Changes an issue and tells of it; nothing if the change changes nothing.
+pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -> Result<Change> {
+    let old = lock_row(tx, who.workspace, issue).await?;
+    let title = change.title.as_deref().map(|title| words::required("title", title)).transpose()?;
+    let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;
+    let priority = change.priority.as_deref().map(|word| words::one_of("priority", PRIORITIES, word)).transpose()?;
+    if change.position.is_some_and(|position| !position.is_finite()) {
+        return Err(Error::invalid("invalid_position", "invalid position"));
+    }
+    let mut new = Row {
+        title: title.unwrap_or(&old.title).to_owned(),
+        description: change.description.or_else(|| old.description.clone()),
+        status: status.unwrap_or(&old.status).to_owned(),
+        priority: priority.unwrap_or(&old.priority).to_owned(),
+        position: change.position.unwrap_or(old.position),
+        ..old.clone()
+    };
+    if let Some(changed) = day("start_date", change.start_date)? {
+        new.start_date = changed;
+    }
+    if let Some(changed) = day("due_date", change.due_date)? {
+        new.due_date = changed;
+    }
+    if let Some(changed) = wished_assignee(tx, who, &old, change.assignee_type, change.assignee_id).await? {
+        (new.assignee_type, new.assignee_id) = changed.map(|assignee| (assignee.kind, assignee.id)).unzip();
+    }
+    match change.parent_issue_id {
+        Patch::Absent => {}
+        Patch::Null => new.parent_issue_id = None,
+        Patch::Value(wished) => {
+            let parent = tree::parent(tx, who.workspace, Some(&wished), Some(issue)).await?;
+            new.parent_issue_id = parent.map(|parent| parent.id);
+        }
+    }
+    match change.project_id {
+        Patch::Absent => {}
+        Patch::Null => new.project_id = None,
+        Patch::Value(wished) => new.project_id = project(tx, who.workspace, Some(&wished)).await?,
+    }
+    let prefix = prefix(tx, who.workspace).await?;
+    if new == old {
+        let same = old.wire(&prefix);
+        return Ok(Change { new: same.clone(), old: same });
+    }
+    new.updated_at = tx.now();
+    store(tx, &new).await?;
+    activity::note(tx, who.actor(), &old, &new).await?;
+    let change = Change { old: old.wire(&prefix), new: new.wire(&prefix) };
+    tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old: &change.old, new: &change.new }));
+    Ok(change)
+}
+
+/// Removes an issue with its comments; what was below it is on its own.
+pub async fn delete(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
+    let prefix = prefix(tx, who.workspace).await?;
+    let mut orphans = Vec::new();
+    for child in tree::children(tx, who.workspace, issue).await? {
+        let old = lock_row(tx, who.workspace, child.id).await?;
+        let new = Row { parent_issue_id: None, updated_at: tx.now(), ..old.clone() };
+        store(tx, &new).await?;
+        orphans.push((old.wire(&prefix), new.wire(&prefix)));
+    }
+    exec!(tx, |c| sqlx::query("DELETE FROM issue WHERE id = $1").bind(issue))?;
+    for (old, new) in &orphans {
+        tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old, new }));
+    }
+    tx.emit(kinds::issue_deleted(who.workspace, who.actor(), issue));
+    Ok(())
+}
+
+/// Takes all issues out of a project that ends, and tells of each.
+pub async fn leave_project(tx: &mut Tx, who: &Insider, project: ProjectId) -> Result<()> {
+    let prefix = prefix(tx, who.workspace).await?;
+    let now = tx.now();
+    let rows: Vec<Row> = on!(
+        tx,
+        pg "UPDATE issue SET project_id = NULL, updated_at = $2
+            WHERE id IN (SELECT id FROM issue WHERE project_id = $1 ORDER BY id FOR NO KEY UPDATE) RETURNING *",
+        lite "UPDATE issue SET project_id = NULL, updated_at = $2 WHERE project_id = $1 RETURNING *",
+        |c, sql| sqlx::query_as(sql).bind(project).bind(now).fetch_all(c)
+    )?;
+    let mut moved: Vec<Issue> = rows.into_iter().map(|row| row.wire(&prefix)).collect();
+    moved.sort_by_key(|issue| issue.number);
+    for new in &moved {
+        let old = Issue { project_id: Some(project), ..new.clone() };
+        tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old: &old, new }));
+    }
+    Ok(())
+}
+
+async fn store(tx: &mut Tx, row: &Row) -> Result<()> {
+    exec!(tx, |c| sqlx::query(
+        "UPDATE issue SET title = $2, title_key = $3, description = $4, status = $5, priority = $6,
+             priority_rank = $7, assignee_type = $8, assignee_id = $9, parent_issue_id = $10, project_id = $11,
+             position = $12, start_date = $13, due_date = $14, updated_at = $15, metadata = $16
+         WHERE id = $1"
+    )
+    .bind(row.id)
+    .bind(&row.title)
+    .bind(title_key(&row.title))
+    .bind(&row.description)
+    .bind(&row.status)
+    .bind(&row.priority)
+    .bind(rank(&row.priority))
+    .bind(&row.assignee_type)
+    .bind(row.assignee_id)
+    .bind(row.parent_issue_id)
+    .bind(row.project_id)
+    .bind(row.position)
+    .bind(&row.start_date)
+    .bind(&row.due_date)
+    .bind(row.updated_at)
+    .bind(Json(&row.metadata.0)))
+    .map(drop)
+}
+
+/// An issue that is much the same and still open is refused, in a few words about it.
+async fn refuse_duplicate(
+    db: &mut Session,
+    workspace: WorkspaceId,
+    title: &str,
+    project: Option<ProjectId>,
+    parent: Option<IssueId>,
+) -> Result<()> {
+    let alike: Vec<Row> = on!(db, |c| sqlx::query_as(
+        "SELECT * FROM issue WHERE workspace_id = $1 AND title_key = $2 ORDER BY created_at"
+    )
+    .bind(workspace)
+    .bind(title_key(title))
+    .fetch_all(c))?;
+    let twin = alike.into_iter().find(|row| {
+        !is_closed(&row.status)
+            && row.project_id == project
+            && row.parent_issue_id == parent
+            && normalised(&row.title) == normalised(title)
+    });
+    let Some(twin) = twin else { return Ok(()) };
+    let twin = twin.wire(&prefix(db, workspace).await?);
+    let slim = SlimIssue { id: twin.id, identifier: twin.identifier, title: twin.title.chars().take(500).collect() };
+    let text = format!("an open issue with this title exists: {}", slim.identifier);
+    Err(Error::conflict("active_duplicate_issue", text).with("issue", &slim))
+}
+
+/// The assignee after a change: `None` if the change says nothing about it.
+async fn wished_assignee(
+    tx: &mut Tx,
+    who: &Insider,
+    old: &Row,
+    kind: Patch<String>,
+    id: Patch<String>,
+) -> Result<Option<Option<Assignee>>> {
+    match (kind, id) {
+        (Patch::Absent, Patch::Absent) => Ok(None),
+        (Patch::Null, _) | (_, Patch::Null) => Ok(Some(None)),
+        (kind, id) => {
+            let kind = kind.over(old.assignee_type.clone());
+            let id = id.over(old.assignee_id.map(|id| id.to_string()));
+            if (&kind, &id) == (&old.assignee_type, &old.assignee_id.map(|id| id.to_string())) {
+                // Nobody asks again whether who does it already may.
+                return Ok(None);
+            }
+            assignee::wished(tx, who, kind.as_deref(), id.as_deref()).await.map(Some)
+        }
+    }
+}
+
+async fn project(db: &mut Session, workspace: WorkspaceId, wished: Option<&str>) -> Result<Option<ProjectId>> {
+    let Some(wished) = wished.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let id: ProjectId = references::id("project_id", wished)?;
+    if projects::exists(db, workspace, id).await? { Ok(Some(id)) } else { Err(references::invalid("project_id")) }
+}
+
+/// The task that asked for the issue, if a client says so.
+fn origin(wish: &CreateIssue) -> Result<Option<Uuid>> {
+    match wish.origin_type.as_deref().filter(|kind| !kind.is_empty()) {
+        None => Ok(None),
+        Some("quick_create") => references::id("origin_id", wish.origin_id.as_deref().unwrap_or_default()).map(Some),
+        Some(_) => Err(Error::invalid("invalid_origin", "invalid origin_type; valid values: quick_create")),
+    }
+}
+
+fn day(field: &'static str, change: Patch<String>) -> Result<Option<Option<String>>> {
+    match change {
+        Patch::Absent => Ok(None),
+        Patch::Null => Ok(Some(None)),
+        Patch::Value(text) => dates::day(field, &text).map(Some),
+    }
+}
+
+/// 4 for the most urgent, 0 for none.
+fn rank(priority: &str) -> i32 {
+    PRIORITIES.iter().rev().position(|word| *word == priority).unwrap_or(0) as i32
+}
+
+fn person_or_agent(actor: Actor, who: &Insider) -> (&'static str, Uuid) {
+    (actor.kind(), actor.id().unwrap_or(who.user.0))
+}
