@@ -60,7 +60,8 @@ pub struct Hub {
     pub token: String,
     /// The first owner's workspace.
     pub workspace: Uuid,
-    _folder: tempfile::TempDir,
+    http: reqwest::Client,
+    folder: tempfile::TempDir,
 }
 
 impl Hub {
@@ -91,7 +92,8 @@ impl Hub {
             .expect("no panic")
             .unwrap_or_else(|error| panic!("starting the hub: {error}"));
         let token = app.first_token().expect("an empty store: the first start makes a token").to_owned();
-        let mut hub = Self { runtime, app: Arc::new(app), token, workspace: Uuid::nil(), _folder: folder };
+        let mut hub =
+            Self { runtime, app: Arc::new(app), token, workspace: Uuid::nil(), http: reqwest::Client::new(), folder };
         let list = hub.call(reqwest::Method::GET, "/api/workspaces", None);
         hub.workspace = id_of(&list[0]);
         hub
@@ -146,6 +148,26 @@ impl Hub {
     /// CPU time of the hub's threads and of the embedded store's, so far.
     pub fn cpu(&self) -> Cpu {
         machine::cpu(THREAD)
+    }
+
+    /// The folder of its data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Calls an address about the first workspace; gives the answer's bytes.
+    pub fn fetch(&self, path: &str) -> usize {
+        let url = format!("http://{}{path}", self.address());
+        let (token, workspace) = (self.token.clone(), self.workspace.to_string());
+        let http = self.http.clone();
+        self.run(async move {
+            let request = http.get(&url).bearer_auth(token).header("x-workspace-id", workspace);
+            let answer = request.send().await.unwrap_or_else(|error| panic!("{url}: {error}"));
+            let status = answer.status();
+            let body = answer.bytes().await.expect("a body");
+            assert!(status.is_success(), "{url}: {status} {}", String::from_utf8_lossy(&body));
+            body.len()
+        })
     }
 
     /// Stops it in order.

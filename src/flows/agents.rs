@@ -53,7 +53,7 @@ pub async fn restore(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Agent
 }
 
 /// The runtime that the caller may bind agents to: their own, a public one, or any for owners and
-/// admins .
+/// admins.
 async fn bind(tx: &mut Tx, who: &Insider, wished: &str) -> Result<Binding> {
     let invalid = || Error::invalid("invalid_reference", "invalid runtime_id");
     let runtime: RuntimeId = wished.parse().map_err(|_| invalid())?;

@@ -47,20 +47,15 @@ pub fn list<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -
 }
 
 /// A field of a change: absent, null, or a value. For `#[serde(default)]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Patch<T> {
     /// It is not in the body.
+    #[default]
     Absent,
     /// It is null.
     Null,
     /// It has a value.
     Value(T),
-}
-
-impl<T> Default for Patch<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {

@@ -2,5 +2,8 @@
 //! browser sees them, and what is refused.
 
 mod agents;
+mod comments;
+mod issues;
 mod projects;
 mod skills;
+mod snapshots;
