@@ -24,6 +24,7 @@ mod session;
 mod settings;
 mod skills;
 mod sockets;
+mod squads;
 mod tokens;
 mod workspaces;
 

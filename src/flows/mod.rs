@@ -6,3 +6,4 @@ pub mod join;
 pub mod projects;
 pub mod recheck;
 pub mod revoke;
+pub mod squads;

@@ -5,4 +5,5 @@ pub mod agents;
 pub mod projects;
 mod references;
 pub mod skills;
+pub mod squads;
 mod words;

@@ -6,9 +6,11 @@ mod people;
 mod projects;
 mod runtimes;
 mod skills;
+mod squads;
 
 pub use agents::*;
 pub use people::*;
 pub use projects::*;
 pub use runtimes::*;
 pub use skills::*;
+pub use squads::*;

@@ -2,3 +2,4 @@
 //! browser sees them, and what is refused.
 
 mod projects;
+mod squads;

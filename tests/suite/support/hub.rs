@@ -304,6 +304,9 @@ impl Hub {
             UNION ALL SELECT 'skill ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM skill
             UNION ALL SELECT 'project ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM project
             UNION ALL SELECT 'resource ' || COUNT(*) || ' ' || COALESCE(SUM(position), 0) FROM project_resource
+            UNION ALL SELECT 'squad ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COUNT(archived_at) FROM squad
+            UNION ALL SELECT 'squad_member ' || COUNT(*) || ' ' || COALESCE(SUM(LENGTH(role)), 0) FROM squad_member
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
     }
