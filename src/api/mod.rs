@@ -26,6 +26,7 @@ mod session;
 mod settings;
 mod skills;
 mod sockets;
+mod squads;
 mod tokens;
 mod workspaces;
 

@@ -16,8 +16,8 @@ use tower_http::cors::CorsLayer;
 use super::{
     Api, Settings, agents, comments, daemon, daemon_tokens, events,
     guard::{Access, guard},
-    health, issues, me, members, metrics, pages, projects, request_log, runtimes, session, skills, sockets, tokens,
-    workspaces,
+    health, issues, me, members, metrics, pages, projects, request_log, runtimes, session, skills, sockets, squads,
+    tokens, workspaces,
 };
 use crate::error::Error;
 
@@ -128,6 +128,15 @@ pub fn table() -> Vec<Route> {
     add(Method::POST, "/api/projects/{id}/resources", PeopleAndAgents, post(projects::create_resource));
     add(Method::PUT, "/api/projects/{id}/resources/{resource}", PeopleAndAgents, put(projects::put_resource));
     add(Method::DELETE, "/api/projects/{id}/resources/{resource}", PeopleAndAgents, delete(projects::delete_resource));
+
+    add(Method::GET, "/api/squads", PeopleAndAgents, get(squads::list));
+    add(Method::POST, "/api/squads", PeopleAndAgents, post(squads::create));
+    add(Method::GET, "/api/squads/{id}", PeopleAndAgents, get(squads::get));
+    add(Method::PUT, "/api/squads/{id}", PeopleAndAgents, put(squads::put));
+    add(Method::DELETE, "/api/squads/{id}", PeopleAndAgents, delete(squads::delete));
+    add(Method::GET, "/api/squads/{id}/members", PeopleAndAgents, get(squads::list_members));
+    add(Method::POST, "/api/squads/{id}/members", PeopleAndAgents, post(squads::add_member));
+    add(Method::DELETE, "/api/squads/{id}/members", PeopleAndAgents, delete(squads::remove_member));
 
     add(Method::GET, "/api/runtimes", PeopleAndAgents, get(runtimes::list));
     add(Method::PATCH, "/api/runtimes/{id}", People, patch(runtimes::patch));

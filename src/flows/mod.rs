@@ -8,3 +8,4 @@ pub mod join;
 pub mod projects;
 pub mod recheck;
 pub mod revoke;
+pub mod squads;

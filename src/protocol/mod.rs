@@ -13,3 +13,4 @@ pub mod people;
 pub mod project;
 pub mod runtime;
 pub mod skill;
+pub mod squad;

@@ -7,4 +7,5 @@ pub mod issues;
 pub mod projects;
 mod references;
 pub mod skills;
+pub mod squads;
 mod words;

@@ -8,6 +8,7 @@ mod people;
 mod projects;
 mod runtimes;
 mod skills;
+mod squads;
 
 pub use agents::*;
 pub use comments::*;
@@ -16,3 +17,4 @@ pub use people::*;
 pub use projects::*;
 pub use runtimes::*;
 pub use skills::*;
+pub use squads::*;

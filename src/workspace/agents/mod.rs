@@ -175,6 +175,16 @@ pub async fn find(db: &mut Session, workspace: WorkspaceId, agent: AgentId) -> R
         .fetch_optional(c))
 }
 
+/// The row of one of the workspace's agents, which nobody changes until the transaction ends.
+pub async fn hold(tx: &mut Tx, workspace: WorkspaceId, agent: AgentId) -> Result<Option<Row>> {
+    on!(
+        tx,
+        pg "SELECT * FROM agent WHERE id = $1 AND workspace_id = $2 FOR SHARE",
+        lite "SELECT * FROM agent WHERE id = $1 AND workspace_id = $2",
+        |c, sql| sqlx::query_as(sql).bind(agent).bind(workspace).fetch_optional(c)
+    )
+}
+
 /// The row under a lock that other changes of it wait for, if the caller may change it.
 pub async fn lock(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Row> {
     let row: Option<Row> = on!(

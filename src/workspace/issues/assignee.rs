@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::{
-    db::{Session, on},
+    db::{Tx, on},
     error::{Error, Result},
     identity::Insider,
     ids::{AgentId, UserId},
@@ -27,9 +27,10 @@ struct Led {
     leader_owner: UserId,
 }
 
-/// The assignee that a body names: both members of the pair, or none.
+/// The assignee that a body names: both members of the pair, or none. Held as it is, so this comes
+/// before the issue is locked.
 pub(super) async fn wished(
-    db: &mut Session,
+    tx: &mut Tx,
     who: &Insider,
     kind: Option<&str>,
     id: Option<&str>,
@@ -42,15 +43,15 @@ pub(super) async fn wished(
     words::one_of("assignee_type", &["member", "agent", "squad"], kind)?;
     let id: Uuid = references::id("assignee_id", text)?;
     match kind {
-        "member" => drop(references::member_or_agent(db, who.workspace, kind, text, "assignee_id").await?),
-        "agent" => check_agent(db, who, AgentId(id)).await?,
-        _ => check_squad(db, who, id).await?,
+        "member" => drop(references::member_or_agent(tx, who.workspace, kind, text, "assignee_id").await?),
+        "agent" => check_agent(tx, who, AgentId(id)).await?,
+        _ => check_squad(tx, who, id).await?,
     }
     Ok(Some(Assignee { kind: kind.to_owned(), id }))
 }
 
-async fn check_agent(db: &mut Session, who: &Insider, agent: AgentId) -> Result<()> {
-    let agent = agents::find(db, who.workspace, agent).await?.ok_or_else(|| references::invalid("assignee_id"))?;
+async fn check_agent(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<()> {
+    let agent = agents::hold(tx, who.workspace, agent).await?.ok_or_else(|| references::invalid("assignee_id"))?;
     if agent.archived_at.is_some() {
         return Err(Error::invalid("agent_archived", "cannot assign to an archived agent"));
     }
@@ -60,15 +61,18 @@ async fn check_agent(db: &mut Session, who: &Insider, agent: AgentId) -> Result<
     Ok(())
 }
 
-async fn check_squad(db: &mut Session, who: &Insider, squad: Uuid) -> Result<()> {
-    let squad: Option<Led> = on!(db, |c| sqlx::query_as(
-        "SELECT s.archived_at IS NOT NULL AS archived, a.archived_at IS NOT NULL AS leader_archived,
-                a.visibility AS leader_visibility, a.owner_id AS leader_owner
-         FROM squad s JOIN agent a ON a.id = s.leader_id WHERE s.id = $1 AND s.workspace_id = $2"
-    )
-    .bind(squad)
-    .bind(who.workspace)
-    .fetch_optional(c))?;
+async fn check_squad(tx: &mut Tx, who: &Insider, squad: Uuid) -> Result<()> {
+    let squad: Option<Led> = on!(
+        tx,
+        pg "SELECT s.archived_at IS NOT NULL AS archived, a.archived_at IS NOT NULL AS leader_archived,
+                   a.visibility AS leader_visibility, a.owner_id AS leader_owner
+            FROM squad s JOIN agent a ON a.id = s.leader_id WHERE s.id = $1 AND s.workspace_id = $2
+            FOR KEY SHARE OF s",
+        lite "SELECT s.archived_at IS NOT NULL AS archived, a.archived_at IS NOT NULL AS leader_archived,
+                     a.visibility AS leader_visibility, a.owner_id AS leader_owner
+              FROM squad s JOIN agent a ON a.id = s.leader_id WHERE s.id = $1 AND s.workspace_id = $2",
+        |c, sql| sqlx::query_as(sql).bind(squad).bind(who.workspace).fetch_optional(c)
+    )?;
     let squad = squad.ok_or_else(|| references::invalid("assignee_id"))?;
     if squad.archived {
         return Err(Error::invalid("squad_archived", "cannot assign to an archived squad"));

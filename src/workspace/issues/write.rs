@@ -4,15 +4,15 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Assignee, Row, STATUSES, activity, assignee, dates, is_closed, lock_row, normalised, number, prefix, title_key,
-    tree,
+    Assignee, Row, STATUSES, activity, assignee, dates, find, is_closed, lock_row, normalised, not_found, number,
+    prefix, title_key, tree,
 };
 use crate::{
     db::{Session, Tx, exec, on},
     error::{Error, Result},
     events::kinds::{self, IssueChange},
     identity::Insider,
-    ids::{IssueId, ProjectId, WorkspaceId},
+    ids::{AgentId, IssueId, ProjectId, SquadId, WorkspaceId},
     protocol::{
         event::Actor,
         issue::{CreateIssue, Issue, PutIssue, SlimIssue},
@@ -97,6 +97,15 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateIssue) -> Result<Is
 
 /// Changes an issue and tells of it; nothing if the change changes nothing.
 pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -> Result<Change> {
+    // Whom and what the change names is held first: agents, squads and projects are locked before
+    // issues.
+    let planned = find(tx, who.workspace, issue).await?.ok_or_else(not_found)?;
+    let assignee = wished_assignee(tx, who, &planned, change.assignee_type, change.assignee_id).await?;
+    let project = match change.project_id {
+        Patch::Absent => None,
+        Patch::Null => Some(None),
+        Patch::Value(wished) => Some(project(tx, who.workspace, Some(&wished)).await?),
+    };
     let old = lock_row(tx, who.workspace, issue).await?;
     let title = change.title.as_deref().map(|title| words::required("title", title)).transpose()?;
     let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;
@@ -110,6 +119,7 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
         status: status.unwrap_or(&old.status).to_owned(),
         priority: priority.unwrap_or(&old.priority).to_owned(),
         position: change.position.unwrap_or(old.position),
+        project_id: project.unwrap_or(old.project_id),
         ..old.clone()
     };
     if let Some(changed) = day("start_date", change.start_date)? {
@@ -118,7 +128,7 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
     if let Some(changed) = day("due_date", change.due_date)? {
         new.due_date = changed;
     }
-    if let Some(changed) = wished_assignee(tx, who, &old, change.assignee_type, change.assignee_id).await? {
+    if let Some(changed) = assignee {
         (new.assignee_type, new.assignee_id) = changed.map(|assignee| (assignee.kind, assignee.id)).unzip();
     }
     match change.parent_issue_id {
@@ -128,11 +138,6 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
             let parent = tree::parent(tx, who.workspace, Some(&wished), Some(issue)).await?;
             new.parent_issue_id = parent.map(|parent| parent.id);
         }
-    }
-    match change.project_id {
-        Patch::Absent => {}
-        Patch::Null => new.project_id = None,
-        Patch::Value(wished) => new.project_id = project(tx, who.workspace, Some(&wished)).await?,
     }
     let prefix = prefix(tx, who.workspace).await?;
     if new == old {
@@ -149,38 +154,55 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
 
 /// Removes an issue with its comments; what was below it is on its own.
 pub async fn delete(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
-    let prefix = prefix(tx, who.workspace).await?;
-    let mut orphans = Vec::new();
-    for child in tree::children(tx, who.workspace, issue).await? {
-        let old = lock_row(tx, who.workspace, child.id).await?;
-        let new = Row { parent_issue_id: None, updated_at: tx.now(), ..old.clone() };
-        store(tx, &new).await?;
-        orphans.push((old.wire(&prefix), new.wire(&prefix)));
-    }
+    let below: Vec<IssueId> = on!(
+        tx,
+        pg "SELECT id FROM issue WHERE parent_issue_id = $1 ORDER BY id FOR NO KEY UPDATE",
+        lite "SELECT id FROM issue WHERE parent_issue_id = $1 ORDER BY id",
+        |c, sql| sqlx::query_scalar(sql).bind(issue).fetch_all(c)
+    )?;
+    change_each(tx, who, below, |child| child.parent_issue_id = None).await?;
     exec!(tx, |c| sqlx::query("DELETE FROM issue WHERE id = $1").bind(issue))?;
-    for (old, new) in &orphans {
-        tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old, new }));
-    }
     tx.emit(kinds::issue_deleted(who.workspace, who.actor(), issue));
     Ok(())
 }
 
 /// Takes all issues out of a project that ends, and tells of each.
 pub async fn leave_project(tx: &mut Tx, who: &Insider, project: ProjectId) -> Result<()> {
-    let prefix = prefix(tx, who.workspace).await?;
-    let now = tx.now();
-    let rows: Vec<Row> = on!(
+    let ids: Vec<IssueId> = on!(
         tx,
-        pg "UPDATE issue SET project_id = NULL, updated_at = $2
-            WHERE id IN (SELECT id FROM issue WHERE project_id = $1 ORDER BY id FOR NO KEY UPDATE) RETURNING *",
-        lite "UPDATE issue SET project_id = NULL, updated_at = $2 WHERE project_id = $1 RETURNING *",
-        |c, sql| sqlx::query_as(sql).bind(project).bind(now).fetch_all(c)
+        pg "SELECT id FROM issue WHERE project_id = $1 ORDER BY id FOR NO KEY UPDATE",
+        lite "SELECT id FROM issue WHERE project_id = $1 ORDER BY id",
+        |c, sql| sqlx::query_scalar(sql).bind(project).fetch_all(c)
     )?;
-    let mut moved: Vec<Issue> = rows.into_iter().map(|row| row.wire(&prefix)).collect();
-    moved.sort_by_key(|issue| issue.number);
-    for new in &moved {
-        let old = Issue { project_id: Some(project), ..new.clone() };
-        tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old: &old, new }));
+    change_each(tx, who, ids, |issue| issue.project_id = None).await
+}
+
+/// Gives all issues of a squad that ends to its leader, and tells of each.
+pub async fn pass_on(tx: &mut Tx, who: &Insider, squad: SquadId, leader: AgentId) -> Result<()> {
+    let ids: Vec<IssueId> = on!(
+        tx,
+        pg "SELECT id FROM issue WHERE assignee_id = $1 AND assignee_type = 'squad' ORDER BY id FOR NO KEY UPDATE",
+        lite "SELECT id FROM issue WHERE assignee_id = $1 AND assignee_type = 'squad' ORDER BY id",
+        |c, sql| sqlx::query_scalar(sql).bind(squad).fetch_all(c)
+    )?;
+    let change = |issue: &mut Row| {
+        issue.assignee_type = Some("agent".to_owned());
+        issue.assignee_id = Some(leader.0);
+    };
+    change_each(tx, who, ids, change).await
+}
+
+/// Changes issues that are locked, one by one, and tells of each.
+async fn change_each(tx: &mut Tx, who: &Insider, ids: Vec<IssueId>, change: impl Fn(&mut Row)) -> Result<()> {
+    let prefix = prefix(tx, who.workspace).await?;
+    for id in ids {
+        let old = find(tx, who.workspace, id).await?.ok_or_else(not_found)?;
+        let mut new = Row { updated_at: tx.now(), ..old.clone() };
+        change(&mut new);
+        store(tx, &new).await?;
+        activity::note(tx, who.actor(), &old, &new).await?;
+        let (old, new) = (old.wire(&prefix), new.wire(&prefix));
+        tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old: &old, new: &new }));
     }
     Ok(())
 }

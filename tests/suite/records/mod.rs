@@ -7,3 +7,4 @@ mod issues;
 mod projects;
 mod skills;
 mod snapshots;
+mod squads;

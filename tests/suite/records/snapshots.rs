@@ -40,7 +40,7 @@ async fn list(hub: &Hub) -> (BTreeMap<String, Value>, Value) {
     let position = json!({ "since": since, "epoch": header("x-event-epoch") });
     let list = answer.expect(200);
     let issues = list["issues"].as_array().unwrap();
-    assert_eq!(list["total"], issues.len());
+    assert!(issues.len() < 100, "one page");
     let plain = issues.iter().cloned().map(|mut issue| {
         issue.as_object_mut().unwrap().remove("labels");
         (issue["id"].as_str().unwrap().to_owned(), issue)

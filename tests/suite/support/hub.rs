@@ -199,10 +199,6 @@ impl Hub {
         self.call("PATCH", path, Some(&self.token), body).await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Answer {
-        self.call("PUT", path, Some(&self.token), body).await
-    }
-
     pub async fn delete(&self, path: &str) -> Answer {
         self.call("DELETE", path, Some(&self.token), Value::Null).await
     }
@@ -306,6 +302,9 @@ impl Hub {
             UNION ALL SELECT 'comment ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM comment
             UNION ALL SELECT 'project ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM project
             UNION ALL SELECT 'resource ' || COUNT(*) || ' ' || COALESCE(SUM(position), 0) FROM project_resource
+            UNION ALL SELECT 'squad ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COUNT(archived_at) FROM squad
+            UNION ALL SELECT 'squad_member ' || COUNT(*) || ' ' || COALESCE(SUM(LENGTH(role)), 0) FROM squad_member
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
     }
