@@ -19,6 +19,7 @@ mod crash;
 mod daemon_api;
 mod daemon_socket;
 mod daemon_tokens;
+mod foreign_ids;
 mod framing;
 mod house;
 mod leases;
