@@ -66,7 +66,7 @@ pub async fn wait_beyond(
     let (_lane, room) = lanes.follow(db, workspace).await?;
     let follower = room.follow(seq, reader, seq);
     // Only the sleep is cut short; nothing here talks to the database.
-    let beyond = poll_fn(|cx| follower.poll_beyond(cx));
+    let beyond = poll_fn(|cx| follower.poll_event(cx));
     let _ = tokio::time::timeout(at_most, enough.run_until_cancelled(beyond)).await;
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::{
 pub async fn send(tx: &mut Tx, who: &Insider, session: ChatSessionId, wish: &SendMessage) -> Result<Sent> {
     let chat = chats::get(tx, who, session).await?;
     messages::require_content(&wish.content)?;
-    let agent = agents::hold(tx, who, chat.agent_id).await?;
+    let agent = agents::lock_open(tx, who, chat.agent_id).await?;
     let chat = chats::lock(tx, who, session).await?;
     chat.require_active()?;
     agent.require_active()?;
@@ -46,7 +46,7 @@ fn ask(_: &agents::Row) -> Option<TaskId> {
 /// would cut the tasks off from the chat.
 pub async fn delete(tx: &mut Tx, who: &Insider, session: ChatSessionId) -> Result<()> {
     let chat = chats::get(tx, who, session).await?;
-    agents::hold(tx, who, chat.agent_id).await?;
+    agents::lock_open(tx, who, chat.agent_id).await?;
     let chat = chats::lock(tx, who, session).await?;
     chats::delete(tx, chat).await
 }

@@ -17,7 +17,7 @@ pub async fn create(tx: &mut Tx, who: &Insider, issue: IssueId, wish: &CreateCom
 
 /// Somebody says something else instead.
 pub async fn put(tx: &mut Tx, who: &Insider, comment: CommentId, change: &PutComment) -> Result<Comment> {
-    comments::put(tx, who, comment, &change.content).await
+    comments::put(tx, who, comment, change).await
 }
 
 /// Somebody takes back what was said.

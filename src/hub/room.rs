@@ -417,6 +417,19 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_an_event_is_not_ready_for_what_is_only_shown() {
+        let room = Arc::new(Room::new(0, Duration::ZERO));
+        let follower = room.follow(0, somebody(), 0);
+        let waker = Waker::from(Arc::new(Count::default()));
+        let mut context = Context::from_waker(&waker);
+        room.show(Fleeting { wire: Bytes::from_static(b"shown"), fleet: false }, Instant::now());
+        assert!(follower.poll_beyond(&mut context).is_ready());
+        assert!(follower.poll_event(&mut context).is_pending());
+        room.append(frames(1..=1), Instant::now());
+        assert!(follower.poll_event(&mut context).is_ready());
+    }
+
+    #[test]
     fn a_follower_that_leaves_keeps_no_waker() {
         let room = Arc::new(Room::new(0, Duration::ZERO));
         let follower = room.follow(0, somebody(), 0);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::lenient;
+use super::{attachment::Attachment, lenient};
 use crate::{
     ids::{CommentId, IssueId, TaskId},
     time::Timestamp,
@@ -31,6 +31,7 @@ pub struct Comment {
     pub source_task_id: Option<TaskId>,
     /// Always empty.
     pub reactions: [(); 0],
+    pub attachments: Vec<Attachment>,
     /// Of the first comment of a thread, where only those are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_count: Option<i32>,
@@ -69,6 +70,7 @@ pub enum TimelineEntry {
         updated_at: Timestamp,
         comment_type: String,
         reactions: [(); 0],
+        attachments: Vec<Attachment>,
         #[serde(skip_serializing_if = "Option::is_none")]
         resolved_at: Option<Timestamp>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,9 +102,6 @@ pub struct CreateComment {
     pub parent_id: Option<String>,
     #[serde(default, deserialize_with = "lenient::list")]
     pub attachment_ids: Vec<String>,
-    /// Agents that are not to be woken.
-    #[serde(default, deserialize_with = "lenient::list")]
-    pub suppress_agent_ids: Vec<String>,
 }
 
 /// `PUT /api/comments/{id}`.

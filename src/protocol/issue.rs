@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::lenient::{self, Patch};
+use super::{
+    attachment::Attachment,
+    lenient::{self, Patch},
+};
 use crate::{
     ids::{IssueId, ProjectId, WorkspaceId},
     time::Timestamp,
@@ -46,6 +49,9 @@ pub struct Issue {
     /// Always empty; details have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reactions: Option<[(); 0]>,
+    /// Its own, not its comments'; details have them, and changes of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attachments: Option<Vec<Attachment>>,
 }
 
 /// `GET /api/issues`.

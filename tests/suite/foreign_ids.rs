@@ -61,12 +61,23 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("DELETE", "/api/comments/{comment}", "comment not found"),
     ("POST", "/api/comments/{comment}/resolve", "comment not found"),
     ("DELETE", "/api/comments/{comment}/resolve", "comment not found"),
+    ("GET", "/api/attachments/{attachment}", "attachment not found"),
+    ("GET", "/api/attachments/{attachment}/content", "attachment not found"),
+    ("DELETE", "/api/attachments/{attachment}", "attachment not found"),
+    ("GET", "/api/chat/sessions/{chat}", "chat session not found"),
+    ("PATCH", "/api/chat/sessions/{chat}", "chat session not found"),
+    ("DELETE", "/api/chat/sessions/{chat}", "chat session not found"),
+    ("GET", "/api/chat/sessions/{chat}/messages", "chat session not found"),
+    ("POST", "/api/chat/sessions/{chat}/messages", "chat session not found"),
+    ("GET", "/api/chat/sessions/{chat}/pending-task", "chat session not found"),
+    ("POST", "/api/chat/sessions/{chat}/read", "chat session not found"),
 ];
 
 /// Fields that name records: the call, a body that would do but for the field, the field, whose id.
 const FIELDS: &[(&str, &str, &str, &str, &str)] = &[
     ("POST", "/api/agents", r#"{"name":"x"}"#, "runtime_id", "runtime"),
     ("PUT", "/api/agents/{own_agent}", "{}", "runtime_id", "runtime"),
+    ("POST", "/api/chat/sessions", "{}", "agent_id", "agent"),
     ("POST", "/api/squads", r#"{"name":"x"}"#, "leader_id", "agent"),
     ("PUT", "/api/squads/{own_squad}", "{}", "leader_id", "agent"),
     ("POST", "/api/squads/{own_squad}/members", r#"{"member_type":"agent"}"#, "member_id", "agent"),
@@ -88,7 +99,7 @@ const FIELDS: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// Whose addresses have to be in the table.
-const RECORDS: &[&str] = &["agents", "skills", "squads", "projects", "issues", "comments"];
+const RECORDS: &[&str] = &["agents", "skills", "squads", "projects", "issues", "comments", "attachments", "chat"];
 
 /// One of each record in a workspace, by name.
 async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uuid> {
@@ -107,7 +118,14 @@ async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uui
     let project = post("/api/projects", json!({ "title": "p", "resources": [repo] })).await;
     let issue = post("/api/issues", json!({ "title": "i" })).await;
     let comment = post(&format!("/api/issues/{}/comments", id(&issue)), json!({ "content": "c" })).await;
+    let chat = post("/api/chat/sessions", json!({ "agent_id": agent["id"] })).await;
+    let file = format!("/api/upload-file?workspace_id={workspace}");
+    let headers = [("content-type", "multipart/form-data; boundary=B")];
+    let body = b"--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n--B--\r\n".to_vec();
+    let attachment = hub.raw("POST", &file, Some(&hub.token), body, &headers).await.expect(200);
     let all = [
+        ("chat", id(&chat)),
+        ("attachment", id(&attachment)),
         ("runtime", runtime),
         ("agent", id(&agent)),
         ("skill", id(&skill)),

@@ -130,8 +130,17 @@ impl Follower {
 
     /// Ready when something lies beyond the position; else wakes the task when it does.
     pub fn poll_beyond(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_for(cx, |inner| inner.head > self.position || inner.shown > self.shown)
+    }
+
+    /// As [`Follower::poll_beyond`], for events only.
+    pub fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_for(cx, |inner| inner.head > self.position)
+    }
+
+    fn poll_for(&self, cx: &mut Context<'_>, there: impl FnOnce(&Inner) -> bool) -> Poll<()> {
         let mut inner = self.room.inner.lock();
-        if inner.lost || inner.head > self.position || inner.shown > self.shown {
+        if inner.lost || there(&inner) {
             return Poll::Ready(());
         }
         match &mut inner.sleepers[self.slot] {

@@ -206,8 +206,8 @@ pub async fn lock(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Row> {
     Err(no_access())
 }
 
-/// As [`lock`], for those who may see it and want it to stay as it is.
-pub async fn hold(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Row> {
+/// As [`lock`], for those who may see it and are about to give it work, or to end some.
+pub async fn lock_open(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Row> {
     let row = locked(tx, who.workspace, agent).await?;
     if row.is_open_to(who) { Ok(row) } else { Err(no_access()) }
 }

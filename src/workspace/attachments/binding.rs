@@ -10,7 +10,6 @@ use crate::{
 };
 
 #[derive(Clone, Copy)]
-#[allow(dead_code, reason = "for the part with issues and comments")]
 enum Home {
     Issue(IssueId),
     Comment(IssueId, CommentId),
@@ -46,13 +45,11 @@ impl Home {
 
 /// Gives files to an issue, which the caller has locked. Answers those that it had not before, in
 /// the order in which they were named.
-#[allow(dead_code, reason = "for the part with issues and comments")]
 pub async fn bind_to_issue(tx: &mut Tx, who: &Insider, ids: &[String], issue: IssueId) -> Result<Vec<AttachmentId>> {
     bind(tx, who, ids, Home::Issue(issue)).await
 }
 
 /// As [`bind_to_issue`], to a comment of an issue; files of that issue will do as well.
-#[allow(dead_code, reason = "for the part with issues and comments")]
 pub async fn bind_to_comment(
     tx: &mut Tx,
     who: &Insider,

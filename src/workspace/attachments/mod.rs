@@ -17,7 +17,6 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use uuid::Uuid;
 
-#[allow(unused_imports, reason = "the part with issues and comments binds to them")]
 pub use binding::{bind_to_chat_message, bind_to_comment, bind_to_issue};
 pub use upload::{Belongs, Upload, complete};
 
@@ -140,7 +139,6 @@ pub async fn delete(tx: &mut Tx, who: &Insider, attachment: AttachmentId) -> Res
 }
 
 /// What is attached to an issue itself, not to its comments; oldest first.
-#[allow(dead_code, reason = "for the part with issues and comments")]
 pub async fn of_issue(db: &mut Session, issue: IssueId) -> Result<Vec<Attachment>> {
     let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
         "SELECT * FROM attachment WHERE issue_id = $1 AND comment_id IS NULL ORDER BY created_at, id"
@@ -151,7 +149,6 @@ pub async fn of_issue(db: &mut Session, issue: IssueId) -> Result<Vec<Attachment
 }
 
 /// What is attached to comments, oldest first; comments without attachments are not in it.
-#[allow(dead_code, reason = "for the part with issues and comments")]
 pub async fn of_comments(db: &mut Session, comments: &[CommentId]) -> Result<HashMap<CommentId, Vec<Attachment>>> {
     let rows = match db.arm() {
         Arm::Postgres(c) => {
@@ -196,6 +193,19 @@ pub async fn of_chat_messages(
         }
     };
     Ok(grouped(db.note(rows)?, |row| row.chat_message_id))
+}
+
+/// Takes the files of a comment away from it, but for some; they are their uploaders' again.
+pub async fn leave_comment(tx: &mut Tx, comment: CommentId, but: &[AttachmentId]) -> Result<bool> {
+    let mut left = false;
+    for attachment in of_comments(tx, &[comment]).await?.remove(&comment).unwrap_or_default() {
+        if !but.contains(&attachment.id) {
+            left = true;
+            exec!(tx, |c| sqlx::query("UPDATE attachment SET issue_id = NULL, comment_id = NULL WHERE id = $1")
+                .bind(attachment.id))?;
+        }
+    }
+    Ok(left)
 }
 
 fn grouped<K: Eq + Hash>(rows: Vec<Row>, key: impl Fn(&Row) -> Option<K>) -> HashMap<K, Vec<Attachment>> {

@@ -123,7 +123,7 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateChat) -> Result<Cha
     let title = checked(wish.title.trim())?;
     // One text for absent and foreign agents, as everywhere in bodies.
     agents::find(tx, who.workspace, agent).await?.ok_or_else(|| references::invalid("agent_id"))?;
-    agents::hold(tx, who, agent).await?.require_active()?;
+    agents::lock_open(tx, who, agent).await?.require_active()?;
     let now = tx.now();
     let row: Row = on!(tx, |c| sqlx::query_as(
         "INSERT INTO chat_session (id, workspace_id, agent_id, creator_id, title, created_at, updated_at)

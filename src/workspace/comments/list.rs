@@ -12,6 +12,7 @@ use crate::{
     ids::{CommentId, IssueId},
     protocol::comment::Comment,
     time::Timestamp,
+    workspace::attachments,
 };
 
 /// Comments of one answer at most; the newest ones.
@@ -78,7 +79,15 @@ pub async fn list(db: &mut Session, issue: IssueId, filter: &Filter) -> Result<P
         (_, Some(threads)) => recent(db, issue, threads, filter).await?,
         _ => (newest(db, issue, filter).await?, None),
     };
-    let comments = rows.into_iter().map(|row| shown(row, filter)).collect();
+    let ids: Vec<CommentId> = rows.iter().map(|row| row.id).collect();
+    let mut attached = attachments::of_comments(db, &ids).await?;
+    let comments = rows
+        .into_iter()
+        .map(|row| {
+            let attachments = attached.remove(&row.id).unwrap_or_default();
+            Comment { attachments, ..shown(row, filter) }
+        })
+        .collect();
     Ok(Page { comments, next })
 }
 

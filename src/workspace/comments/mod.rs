@@ -5,15 +5,16 @@ mod timeline;
 
 use uuid::Uuid;
 
-use super::{references, words};
+use super::{attachments, references, words};
 use crate::{
     db::{Session, Tx, exec, on},
     error::{Error, Result},
     events::kinds,
     identity::Insider,
-    ids::{CommentId, IssueId, TaskId, WorkspaceId},
+    ids::{AttachmentId, CommentId, IssueId, TaskId, WorkspaceId},
     protocol::{
-        comment::{Comment, CreateComment},
+        attachment::Attachment,
+        comment::{Comment, CreateComment, PutComment},
         event::Actor,
         issue::Issue,
     },
@@ -61,6 +62,7 @@ impl From<Row> for Comment {
             resolved_by_id: row.resolved_by_id,
             source_task_id: row.source_task_id,
             reactions: [],
+            attachments: Vec::new(),
             reply_count: None,
             last_activity_at: None,
             content_truncated: None,
@@ -90,7 +92,10 @@ pub async fn create(tx: &mut Tx, who: &Insider, issue: &Issue, wish: &CreateComm
         parent: parent.as_ref().map(|parent| (parent.id, parent.root_id)),
         source_task: who.task.as_ref().map(|task| task.task),
     };
-    let comment = insert(tx, issue, said).await?;
+    let mut comment = insert(tx, issue, &said).await?;
+    attachments::bind_to_comment(tx, who, &wish.attachment_ids, issue.id, comment.id).await?;
+    comment.attachments = attached(tx, comment.id).await?;
+    tx.emit(kinds::comment_created(said.actor, issue, &comment));
     if let Some(parent) = parent {
         let opened = open_again(tx, parent.root_id).await?;
         if let Some(root) = opened {
@@ -103,7 +108,9 @@ pub async fn create(tx: &mut Tx, who: &Insider, issue: &Issue, wish: &CreateComm
 /// Stores what the hub itself has to say about an issue, and tells of it.
 pub async fn create_as_system(tx: &mut Tx, issue: &Issue, content: &str) -> Result<Comment> {
     let said = Said { actor: Actor::System, content, kind: "system", parent: None, source_task: None };
-    insert(tx, issue, said).await
+    let comment = insert(tx, issue, &said).await?;
+    tx.emit(kinds::comment_created(said.actor, issue, &comment));
+    Ok(comment)
 }
 
 /// Something to be said.
@@ -116,7 +123,8 @@ struct Said<'s> {
     source_task: Option<TaskId>,
 }
 
-async fn insert(tx: &mut Tx, issue: &Issue, said: Said<'_>) -> Result<Comment> {
+/// Stores it without a word.
+async fn insert(tx: &mut Tx, issue: &Issue, said: &Said<'_>) -> Result<Comment> {
     let (id, now) = (CommentId::fresh(), tx.now());
     let row: Row = on!(tx, |c| {
         sqlx::query_as(
@@ -144,20 +152,25 @@ async fn insert(tx: &mut Tx, issue: &Issue, said: Said<'_>) -> Result<Comment> {
         .bind(root)
         .bind(now))?;
     }
-    let comment = Comment::from(row);
-    tx.emit(kinds::comment_created(said.actor, issue, &comment));
-    Ok(comment)
+    Ok(row.into())
 }
 
 /// Says something else instead; for its author, and for owners and admins.
-pub async fn put(tx: &mut Tx, who: &Insider, comment: CommentId, content: &str) -> Result<Comment> {
+pub async fn put(tx: &mut Tx, who: &Insider, comment: CommentId, change: &PutComment) -> Result<Comment> {
     let row = lock(tx, who.workspace, comment).await?;
     require_author(who, &row)?;
+    let content = &change.content;
     if content.trim().is_empty() {
         return Err(Error::invalid("field_required", "content is required"));
     }
-    if row.content == content {
-        return Ok(row.into());
+    let mut changed = row.content != *content;
+    if let Some(wished) = &change.attachment_ids {
+        let ids: Vec<AttachmentId> = wished.iter().filter_map(|id| id.parse().ok()).collect();
+        changed |= attachments::leave_comment(tx, comment, &ids).await?;
+        changed |= !attachments::bind_to_comment(tx, who, wished, row.issue_id, comment).await?.is_empty();
+    }
+    if !changed {
+        return whole(tx, row).await;
     }
     let now = tx.now();
     let row: Row =
@@ -166,7 +179,7 @@ pub async fn put(tx: &mut Tx, who: &Insider, comment: CommentId, content: &str) 
             .bind(content)
             .bind(now)
             .fetch_one(c))?;
-    let comment = Comment::from(row);
+    let comment = whole(tx, row).await?;
     tx.emit(kinds::comment_updated(who.workspace, who.actor(), &comment));
     Ok(comment)
 }
@@ -208,7 +221,7 @@ pub async fn resolve(tx: &mut Tx, who: &Insider, comment: CommentId, settled: bo
         return Err(Error::invalid("not_a_thread", "only the first comment of a thread can be resolved"));
     }
     if row.resolved_at.is_some() == settled {
-        return Ok(row.into());
+        return whole(tx, row).await;
     }
     let (actor, now) = (who.actor(), tx.now());
     let row: Row = on!(tx, |c| sqlx::query_as(
@@ -219,7 +232,7 @@ pub async fn resolve(tx: &mut Tx, who: &Insider, comment: CommentId, settled: bo
     .bind(settled.then_some(actor.kind()))
     .bind(actor.id().filter(|_| settled))
     .fetch_one(c))?;
-    let comment = Comment::from(row);
+    let comment = whole(tx, row).await?;
     tx.emit(if settled {
         kinds::comment_resolved(who.workspace, actor, &comment)
     } else {
@@ -235,7 +248,20 @@ async fn open_again(tx: &mut Tx, root: CommentId) -> Result<Option<Comment>> {
     )
     .bind(root)
     .fetch_optional(c))?;
-    Ok(row.map(Comment::from))
+    match row {
+        Some(row) => whole(tx, row).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A comment with what is attached to it.
+async fn whole(db: &mut Session, row: Row) -> Result<Comment> {
+    let attachments = attached(db, row.id).await?;
+    Ok(Comment { attachments, ..row.into() })
+}
+
+async fn attached(db: &mut Session, comment: CommentId) -> Result<Vec<Attachment>> {
+    Ok(attachments::of_comments(db, &[comment]).await?.remove(&comment).unwrap_or_default())
 }
 
 async fn find(db: &mut Session, workspace: WorkspaceId, comment: CommentId) -> Result<Option<Row>> {

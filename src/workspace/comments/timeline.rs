@@ -33,6 +33,7 @@ fn said(comment: Comment) -> TimelineEntry {
         updated_at: comment.updated_at,
         comment_type: comment.r#type,
         reactions: [],
+        attachments: comment.attachments,
         resolved_at: comment.resolved_at,
         resolved_by_type: comment.resolved_by_type,
         resolved_by_id: comment.resolved_by_id,

@@ -18,6 +18,7 @@ use crate::{
     ids::{IssueId, ProjectId, WorkspaceId},
     protocol::issue::{Issue, Metadata},
     time::Timestamp,
+    workspace::attachments,
 };
 
 pub use assignee::Assignee;
@@ -76,6 +77,7 @@ impl Row {
             metadata: self.metadata.0,
             labels: None,
             reactions: None,
+            attachments: None,
         }
     }
 }
@@ -117,7 +119,8 @@ fn identifier(reference: &str) -> Option<(String, i64)> {
 /// One with all its details.
 pub async fn get(db: &mut Session, workspace: WorkspaceId, issue: IssueId) -> Result<Issue> {
     let found = plain(db, workspace, issue).await?;
-    Ok(Issue { labels: Some([]), reactions: Some([]), ..found })
+    let attachments = Some(attachments::of_issue(db, issue).await?);
+    Ok(Issue { labels: Some([]), reactions: Some([]), attachments, ..found })
 }
 
 /// One as events and changes have it.

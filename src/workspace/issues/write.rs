@@ -19,7 +19,7 @@ use crate::{
         lenient::Patch,
     },
     workspace::{
-        projects, references,
+        attachments, projects, references,
         words::{self, PRIORITIES},
     },
 };
@@ -92,7 +92,11 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateIssue) -> Result<Is
     .bind(now)
     .fetch_one(c)
     })?;
-    Ok(row.wire(&prefix(tx, who.workspace).await?))
+    let issue = row.wire(&prefix(tx, who.workspace).await?);
+    if attachments::bind_to_issue(tx, who, &wish.attachment_ids, issue.id).await?.is_empty() {
+        return Ok(issue);
+    }
+    Ok(Issue { attachments: Some(attachments::of_issue(tx, issue.id).await?), ..issue })
 }
 
 /// Changes an issue and tells of it; nothing if the change changes nothing.
@@ -140,14 +144,18 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
         }
     }
     let prefix = prefix(tx, who.workspace).await?;
-    if new == old {
+    let attached = !attachments::bind_to_issue(tx, who, &change.attachment_ids, issue).await?.is_empty();
+    if new == old && !attached {
         let same = old.wire(&prefix);
         return Ok(Change { new: same.clone(), old: same });
     }
     new.updated_at = tx.now();
     store(tx, &new).await?;
     activity::note(tx, who.actor(), &old, &new).await?;
-    let change = Change { old: old.wire(&prefix), new: new.wire(&prefix) };
+    let mut change = Change { old: old.wire(&prefix), new: new.wire(&prefix) };
+    if attached {
+        change.new.attachments = Some(attachments::of_issue(tx, issue).await?);
+    }
     tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old: &change.old, new: &change.new }));
     Ok(change)
 }

@@ -20,6 +20,7 @@ on_both_stores!(
     too_much_is_refused,
     files_belong_to_issues_and_comments_of_the_workspace,
     a_file_is_its_uploaders_until_it_belongs_somewhere,
+    files_come_with_issues_and_comments_and_leave_them,
     whatever_is_wrong_is_refused_and_changes_nothing,
 );
 
@@ -298,6 +299,60 @@ async fn a_file_is_its_uploaders_until_it_belongs_somewhere(backend: Backend) {
         let path = format!("/api/attachments/{}", id(attachment));
         hub.cli_as(uploader, "DELETE", &path, Value::Null).await.expect(204);
     }
+}
+
+async fn files_come_with_issues_and_comments_and_leave_them(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let file = async |name: &str| {
+        let part: Part<'_> = ("file", Some((name, "text/plain")), b"x");
+        upload(&hub, &[part]).await.expect(200)["id"].clone()
+    };
+    let (first, second, third) = (file("1").await, file("2").await, file("3").await);
+    let ids = |object: &Value| {
+        let list = object["attachments"].as_array().unwrap();
+        list.iter().map(|attachment| attachment["id"].clone()).collect::<Vec<_>>()
+    };
+    let (mut browser, _) = hub.browser().await;
+    let issue = hub.cli("POST", "/api/issues", json!({ "title": "t", "attachment_ids": [first] })).await.expect(201);
+    assert_eq!(ids(&issue), [first.clone()]);
+    assert_eq!(browser.next().await["payload"]["issue"], issue);
+    let path = format!("/api/issues/{}", id(&issue));
+    let changed = hub.cli("PUT", &path, json!({ "attachment_ids": [first, second] })).await.expect(200);
+    assert_eq!(ids(&changed), [first.clone(), second.clone()]);
+    let event = browser.next().await;
+    assert_eq!((&event["type"], &event["payload"]["issue"]), (&json!("issue:updated"), &changed));
+    hub.cli("PUT", &path, json!({ "attachment_ids": [first, second] })).await.expect(200);
+    browser.quiet_for(Duration::from_millis(50)).await;
+
+    let wish = json!({ "content": "c", "attachment_ids": [third, second] });
+    let comment = hub.cli("POST", &format!("{path}/comments"), wish).await.expect(201);
+    assert_eq!(ids(&comment), [second.clone(), third.clone()], "oldest first; one of the issue's went over to it");
+    assert_eq!(browser.next().await["payload"]["comment"], comment);
+    let detail = hub.cli("GET", &path, Value::Null).await.expect(200);
+    assert_eq!(ids(&detail), [first.clone()]);
+    let list = hub.cli("GET", &format!("{path}/comments"), Value::Null).await.expect(200);
+    assert_eq!(list, json!([comment]));
+    let one = format!("/api/comments/{}", id(&comment));
+    let put = hub.cli("PUT", &one, json!({ "content": "c", "attachment_ids": [third] })).await.expect(200);
+    assert_eq!(ids(&put), [third.clone()]);
+    assert_eq!(browser.next().await["payload"]["comment"], put);
+    assert_eq!(hub.cli("PUT", &one, json!({ "content": "c" })).await.expect(200), put, "absent is no change");
+    let loose = hub.cli("GET", &format!("/api/attachments/{}", second.as_str().unwrap()), Value::Null).await;
+    assert_eq!(loose.expect(200)["comment_id"], Value::Null, "its uploader's again");
+
+    let other = hub.cli("POST", "/api/issues", json!({ "title": "u" })).await.expect(201);
+    let before = hub.fingerprint().await;
+    for taken in [&first, &third, &json!("x"), &json!(Uuid::new_v4())] {
+        let wish = json!({ "title": "v", "content": "x", "attachment_ids": [taken] });
+        hub.cli("POST", "/api/issues", wish.clone()).await.refused(400, "invalid attachment_ids");
+        let path = format!("/api/issues/{}", id(&other));
+        hub.cli("PUT", &path, wish.clone()).await.refused(400, "invalid attachment_ids");
+        hub.cli("POST", &format!("{path}/comments"), wish).await.refused(400, "invalid attachment_ids");
+    }
+    assert_eq!(hub.fingerprint().await, before);
+    // What is attached goes with what it is attached to.
+    hub.cli("DELETE", &path, Value::Null).await.expect(204);
+    assert_eq!(hub.rows(STORED).await.len(), 1);
 }
 
 async fn whatever_is_wrong_is_refused_and_changes_nothing(backend: Backend) {

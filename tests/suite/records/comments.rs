@@ -16,7 +16,8 @@ on_both_stores!(
     whatever_is_wrong_is_refused_and_changes_nothing,
 );
 
-const COMMENT: [&str; 13] = [
+const COMMENT: [&str; 14] = [
+    "attachments",
     "author_id",
     "author_type",
     "content",
@@ -66,7 +67,7 @@ async fn comments_have_the_fields_that_clients_read(backend: Backend) {
         json!({
             "id": made["id"], "issue_id": issue["id"], "author_type": "member", "author_id": me, "content": "hello",
             "type": "comment", "parent_id": null, "created_at": made["created_at"], "updated_at": made["created_at"],
-            "resolved_at": null, "resolved_by_type": null, "resolved_by_id": null, "reactions": [],
+            "resolved_at": null, "resolved_by_type": null, "resolved_by_id": null, "reactions": [], "attachments": [],
         })
     );
     let event = browser.next().await;
@@ -92,7 +93,7 @@ async fn comments_have_the_fields_that_clients_read(backend: Backend) {
         json!({
             "type": "comment", "id": made["id"], "actor_type": "member", "actor_id": me,
             "created_at": made["created_at"], "content": "hello", "updated_at": made["created_at"],
-            "comment_type": "comment", "reactions": [],
+            "comment_type": "comment", "reactions": [], "attachments": [],
         })
     );
     assert_eq!(timeline[1]["content"], long["content"]);

@@ -93,7 +93,7 @@ async fn issues_have_the_fields_that_clients_read(backend: Backend) {
     assert_eq!(browser.next().await["payload"]["issue"], second);
 
     let detail = hub.cli("GET", &path(&made), Value::Null).await.expect(200);
-    assert_eq!(keys(&detail), with(&["labels", "reactions"]));
+    assert_eq!(keys(&detail), with(&["attachments", "labels", "reactions"]));
     assert_eq!((&detail["labels"], &detail["reactions"]), (&json!([]), &json!([])));
     let answer = hub.cli("GET", "/api/issues?limit=50", Value::Null).await;
     assert_eq!(answer.headers["x-event-seq"], "2");
