@@ -308,9 +308,13 @@ CREATE TABLE attachment (
     filename        text   NOT NULL,
     content_type    text   NOT NULL,
     size_bytes      integer NOT NULL,
+    -- Its bytes come in several transactions; until the last of them nobody sees it.
+    complete        boolean NOT NULL DEFAULT 0,
     created_at      integer NOT NULL
 );
 CREATE INDEX attachment_by_workspace ON attachment (workspace_id, created_at);
+-- Uploads that broke off.
+CREATE INDEX attachment_incomplete ON attachment (created_at) WHERE NOT complete;
 CREATE INDEX attachment_by_issue ON attachment (issue_id) WHERE issue_id IS NOT NULL;
 CREATE INDEX attachment_by_comment ON attachment (comment_id) WHERE comment_id IS NOT NULL;
 CREATE INDEX attachment_by_chat_session ON attachment (chat_session_id) WHERE chat_session_id IS NOT NULL;

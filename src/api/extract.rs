@@ -130,7 +130,8 @@ pub fn bad_body() -> Error {
     Error::invalid("invalid_body", "invalid request body")
 }
 
-fn too_large() -> Error {
+/// The refusal of a body that is too long.
+pub fn too_large() -> Error {
     Error::too_large("body_too_large", "request body too large")
 }
 
@@ -204,6 +205,11 @@ pub struct Door {
 }
 
 impl Door {
+    /// A door that the request did not name itself.
+    pub fn new(caller: Caller, workspace: WorkspaceId) -> Self {
+        Self { caller, workspace }
+    }
+
     /// The workspace.
     pub fn workspace(&self) -> WorkspaceId {
         self.workspace

@@ -3,12 +3,16 @@
 
 mod agents;
 mod answer;
+mod attachments;
+mod chats;
 mod comments;
 mod cookies;
 mod daemon;
 mod daemon_tokens;
+mod download;
 mod events;
 mod extract;
+mod form;
 mod guard;
 mod health;
 mod issues;

@@ -14,7 +14,7 @@ use axum::{
 use tower_http::cors::CorsLayer;
 
 use super::{
-    Api, Settings, agents, comments, daemon, daemon_tokens, events,
+    Api, Settings, agents, attachments, chats, comments, daemon, daemon_tokens, events,
     guard::{Access, guard},
     health, issues, me, members, metrics, pages, projects, request_log, runtimes, session, skills, sockets, squads,
     tokens, workspaces,
@@ -137,6 +137,21 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/squads/{id}/members", PeopleAndAgents, get(squads::list_members));
     add(Method::POST, "/api/squads/{id}/members", PeopleAndAgents, post(squads::add_member));
     add(Method::DELETE, "/api/squads/{id}/members", PeopleAndAgents, delete(squads::remove_member));
+
+    add(Method::POST, "/api/upload-file", PeopleAndAgents, post(attachments::upload));
+    add(Method::GET, "/api/attachments/{id}", PeopleAndAgents, get(attachments::get));
+    add(Method::GET, "/api/attachments/{id}/content", PeopleAndAgents, get(attachments::content));
+    add(Method::DELETE, "/api/attachments/{id}", PeopleAndAgents, delete(attachments::delete));
+
+    add(Method::GET, "/api/chat/sessions", People, get(chats::list));
+    add(Method::POST, "/api/chat/sessions", People, post(chats::create));
+    add(Method::GET, "/api/chat/sessions/{id}", People, get(chats::get));
+    add(Method::PATCH, "/api/chat/sessions/{id}", People, patch(chats::rename));
+    add(Method::DELETE, "/api/chat/sessions/{id}", People, delete(chats::delete));
+    add(Method::GET, "/api/chat/sessions/{id}/messages", People, get(chats::messages));
+    add(Method::POST, "/api/chat/sessions/{id}/messages", People, post(chats::send));
+    add(Method::GET, "/api/chat/sessions/{id}/pending-task", People, get(chats::pending_task));
+    add(Method::POST, "/api/chat/sessions/{id}/read", People, post(chats::read));
 
     add(Method::GET, "/api/runtimes", PeopleAndAgents, get(runtimes::list));
     add(Method::PATCH, "/api/runtimes/{id}", People, patch(runtimes::patch));

@@ -1,4 +1,4 @@
-//! What can be set about who reaches the hub, and from where.
+//! What can be set about who reaches the hub, from where, and with how much.
 
 use std::net::IpAddr;
 
@@ -33,10 +33,17 @@ const METRICS_TOKEN: Key = Key {
     doc: "Bearer token for /metrics. Empty: only this machine may read them, and not through a proxy.",
 };
 
-/// The keys.
-pub const KEYS: &[Key] = &[PUBLIC_URL, ALLOWED_ORIGINS, TRUSTED_PROXIES, METRICS_TOKEN];
+const MAX_UPLOAD: Key = Key {
+    name: "server.max_upload",
+    env: "HEARTWIRE_MAX_UPLOAD",
+    default: "25MiB",
+    doc: "Largest file that can be attached (413 beyond it). Files lie in the database.",
+};
 
-/// Where people come from.
+/// The keys.
+pub const KEYS: &[Key] = &[PUBLIC_URL, ALLOWED_ORIGINS, TRUSTED_PROXIES, METRICS_TOKEN, MAX_UPLOAD];
+
+/// Where people come from, and what they may bring.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// What people type.
@@ -47,6 +54,8 @@ pub struct Settings {
     pub proxies: Proxies,
     /// What opens `/metrics`.
     pub metrics_token: Option<String>,
+    /// Bytes of an uploaded file at most.
+    pub max_upload: u64,
 }
 
 impl Settings {
@@ -77,6 +86,7 @@ impl Settings {
             origins: Origins::new(origins),
             proxies: Proxies::new(proxies),
             metrics_token: values.text(&METRICS_TOKEN),
+            max_upload: values.size(&MAX_UPLOAD)? as u64,
         })
     }
 

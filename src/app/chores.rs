@@ -12,6 +12,7 @@ use crate::{
     db::{Db, lease},
     events,
     identity::sessions,
+    workspace::attachments,
 };
 
 /// The lease's name.
@@ -61,6 +62,11 @@ async fn prune(db: &Db, settings: &events::Settings) {
         Ok(0) => {}
         Ok(sessions) => tracing::debug!(sessions, "removed sessions that are over"),
         Err(error) => tracing::warn!(%error, "removing sessions that are over"),
+    }
+    match attachments::sweep(db).await {
+        Ok(0) => {}
+        Ok(uploads) => tracing::info!(uploads, "removed uploads that broke off"),
+        Err(error) => tracing::warn!(%error, "removing uploads that broke off"),
     }
     match events::prune(db, settings).await {
         Ok(0) => {}

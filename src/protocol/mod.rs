@@ -2,7 +2,9 @@
 //! and the tests.
 
 pub mod agent;
+pub mod attachment;
 pub mod browser;
+pub mod chat;
 pub mod close;
 pub mod comment;
 pub mod daemon;

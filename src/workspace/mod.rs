@@ -2,6 +2,8 @@
 //! the rules of one kind of record; what spans several of them is in `flows`.
 
 pub mod agents;
+pub mod attachments;
+pub mod chats;
 pub mod comments;
 pub mod issues;
 pub mod projects;

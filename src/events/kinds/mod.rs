@@ -2,6 +2,7 @@
 //! have no field in any of them.
 
 mod agents;
+mod chats;
 mod comments;
 mod issues;
 mod people;
@@ -11,6 +12,7 @@ mod skills;
 mod squads;
 
 pub use agents::*;
+pub use chats::*;
 pub use comments::*;
 pub use issues::*;
 pub use people::*;

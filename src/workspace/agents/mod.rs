@@ -74,6 +74,14 @@ impl Row {
         self.visibility != "private" || who.may_use_private(self.owner_id)
     }
 
+    /// Refuses to talk to one that was put aside.
+    pub fn require_active(&self) -> Result<()> {
+        if self.archived_at.is_none() {
+            return Ok(());
+        }
+        Err(Error::invalid("agent_archived", "agent is archived"))
+    }
+
     /// Whether somebody may change it.
     fn is_under(&self, who: &Insider) -> bool {
         who.rules() || who.user == self.owner_id
@@ -187,13 +195,7 @@ pub async fn hold(tx: &mut Tx, workspace: WorkspaceId, agent: AgentId) -> Result
 
 /// The row under a lock that other changes of it wait for, if the caller may change it.
 pub async fn lock(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Row> {
-    let row: Option<Row> = on!(
-        tx,
-        pg "SELECT * FROM agent WHERE id = $1 AND workspace_id = $2 FOR NO KEY UPDATE",
-        lite "SELECT * FROM agent WHERE id = $1 AND workspace_id = $2",
-        |c, sql| sqlx::query_as(sql).bind(agent).bind(who.workspace).fetch_optional(c)
-    )?;
-    let row = row.ok_or_else(not_found)?;
+    let row = locked(tx, who.workspace, agent).await?;
     if row.is_under(who) {
         return Ok(row);
     }
@@ -202,6 +204,22 @@ pub async fn lock(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Row> {
         return Err(Error::forbidden("not_agent_owner", "only the agent owner or a workspace admin can do this"));
     }
     Err(no_access())
+}
+
+/// As [`lock`], for those who may see it and give it work.
+pub async fn lock_open(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Row> {
+    let row = locked(tx, who.workspace, agent).await?;
+    if row.is_open_to(who) { Ok(row) } else { Err(no_access()) }
+}
+
+async fn locked(tx: &mut Tx, workspace: WorkspaceId, agent: AgentId) -> Result<Row> {
+    let row: Option<Row> = on!(
+        tx,
+        pg "SELECT * FROM agent WHERE id = $1 AND workspace_id = $2 FOR NO KEY UPDATE",
+        lite "SELECT * FROM agent WHERE id = $1 AND workspace_id = $2",
+        |c, sql| sqlx::query_as(sql).bind(agent).bind(workspace).fetch_optional(c)
+    )?;
+    row.ok_or_else(not_found)
 }
 
 /// A new one on a runtime that the caller may use.

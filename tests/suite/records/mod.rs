@@ -2,6 +2,8 @@
 //! browser sees them, and what is refused.
 
 mod agents;
+mod attachments;
+mod chats;
 mod comments;
 mod issues;
 mod projects;

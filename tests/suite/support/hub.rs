@@ -305,6 +305,12 @@ impl Hub {
             UNION ALL SELECT 'squad ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
                 || ' ' || COUNT(archived_at) FROM squad
             UNION ALL SELECT 'squad_member ' || COUNT(*) || ' ' || COALESCE(SUM(LENGTH(role)), 0) FROM squad_member
+            UNION ALL SELECT 'chat_session ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COUNT(unread_since) FROM chat_session
+            UNION ALL SELECT 'chat_message ' || COUNT(*) FROM chat_message
+            UNION ALL SELECT 'attachment ' || COUNT(*) || ' ' || COUNT(issue_id) || ' ' || COUNT(comment_id)
+                || ' ' || COUNT(chat_session_id) || ' ' || COUNT(chat_message_id) FROM attachment
+            UNION ALL SELECT 'attachment_chunk ' || COUNT(*) FROM attachment_chunk
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
     }

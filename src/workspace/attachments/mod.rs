@@ -1,0 +1,235 @@
+//! Attachments: files in the database, in chunks of a mebibyte.
+//!
+//! A file is never whole in memory. It comes in as many transactions as it has chunks, because the
+//! body of a transaction may run again and a request's body cannot; its row is not `complete` until
+//! the last of them, and nobody but the upload itself sees such a row. An upload that breaks off
+//! takes its row along; if the whole process ends, [`sweep`] does so an hour later. An upload that
+//! takes longer than that is refused when it goes on.
+//!
+//! A file is its uploader's until it is bound to an issue, a comment or a chat. Then everybody of
+//! the workspace may read it; a chat's only the chat's creator.
+
+mod binding;
+mod description;
+mod upload;
+
+use std::{collections::HashMap, hash::Hash, time::Duration};
+
+use uuid::Uuid;
+
+#[allow(unused_imports, reason = "the part with issues and comments binds to them")]
+pub use binding::{bind_to_chat_message, bind_to_comment, bind_to_issue};
+pub use upload::{Belongs, Upload, complete};
+
+use super::chats;
+use crate::{
+    db::{Arm, Db, Session, Tx, exec, lists, on},
+    error::{Error, Result},
+    identity::Insider,
+    ids::{AttachmentId, ChatMessageId, ChatSessionId, CommentId, IssueId, WorkspaceId},
+    protocol::attachment::Attachment,
+    time::Timestamp,
+};
+
+/// Bytes of a chunk; the last one of a file has fewer.
+const CHUNK: usize = 1 << 20;
+/// An upload that is not complete after this long never will be.
+const BROKEN_OFF: Duration = Duration::from_secs(3600);
+/// Uploads swept per transaction: each may have many chunks.
+const TOGETHER: i64 = 10;
+
+/// An attachment that is there.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Row {
+    /// Which.
+    pub id: AttachmentId,
+    /// What it is called when it is saved.
+    pub filename: String,
+    /// What the uploader said it is; not to be believed.
+    pub content_type: String,
+    /// Its length.
+    pub size_bytes: i64,
+    workspace_id: WorkspaceId,
+    issue_id: Option<IssueId>,
+    comment_id: Option<CommentId>,
+    chat_session_id: Option<ChatSessionId>,
+    chat_message_id: Option<ChatMessageId>,
+    uploader_type: String,
+    uploader_id: Uuid,
+    created_at: Timestamp,
+}
+
+impl Row {
+    fn is_by(&self, who: &Insider) -> bool {
+        let actor = who.actor();
+        self.uploader_type == actor.kind() && Some(self.uploader_id) == actor.id()
+    }
+}
+
+impl From<Row> for Attachment {
+    fn from(row: Row) -> Self {
+        // Without an origin, so that it is right under whichever address the hub is reached.
+        let url = format!("/api/attachments/{}/content", row.id);
+        Self {
+            id: row.id,
+            workspace_id: row.workspace_id,
+            issue_id: row.issue_id,
+            comment_id: row.comment_id,
+            chat_session_id: row.chat_session_id,
+            chat_message_id: row.chat_message_id,
+            uploader_type: row.uploader_type,
+            uploader_id: row.uploader_id,
+            filename: row.filename,
+            download_url: url.clone(),
+            markdown_url: url.clone(),
+            url,
+            content_type: row.content_type,
+            size_bytes: row.size_bytes,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// The refusal for attachments that are not there or not the caller's to know of.
+pub fn not_found() -> Error {
+    Error::not_found("attachment_not_found", "attachment not found")
+}
+
+/// Which workspace has it, for requests that name none.
+pub async fn workspace_of(db: &mut Session, attachment: AttachmentId) -> Result<Option<WorkspaceId>> {
+    on!(db, |c| sqlx::query_scalar("SELECT workspace_id FROM attachment WHERE id = $1 AND complete")
+        .bind(attachment)
+        .fetch_optional(c))
+}
+
+/// One that somebody may read.
+pub async fn open(db: &mut Session, who: &Insider, attachment: AttachmentId) -> Result<Row> {
+    let row: Option<Row> =
+        on!(db, |c| sqlx::query_as("SELECT * FROM attachment WHERE id = $1 AND workspace_id = $2 AND complete")
+            .bind(attachment)
+            .bind(who.workspace)
+            .fetch_optional(c))?;
+    let row = row.ok_or_else(not_found)?;
+    if may_read(db, who, &row).await? { Ok(row) } else { Err(not_found()) }
+}
+
+async fn may_read(db: &mut Session, who: &Insider, row: &Row) -> Result<bool> {
+    match row.chat_session_id {
+        // Not the person behind a task's token: an agent reads what its own task's chat has.
+        Some(session) => Ok(who.task.is_none() && chats::is_of(db, session, who.user).await?),
+        None => Ok(row.issue_id.is_some() || row.comment_id.is_some() || row.is_by(who)),
+    }
+}
+
+/// The bytes at a place, counted in chunks; `None` beyond the end.
+pub async fn chunk(db: &mut Session, attachment: AttachmentId, place: i32) -> Result<Option<Vec<u8>>> {
+    on!(db, |c| sqlx::query_scalar("SELECT bytes FROM attachment_chunk WHERE attachment_id = $1 AND place = $2")
+        .bind(attachment)
+        .bind(place)
+        .fetch_optional(c))
+}
+
+/// Removes one, for its uploader or the workspace's owners and admins.
+pub async fn delete(tx: &mut Tx, who: &Insider, attachment: AttachmentId) -> Result<()> {
+    let row = open(tx, who, attachment).await?;
+    if !row.is_by(who) && (who.task.is_some() || !who.rules()) {
+        return Err(Error::forbidden("not_uploader", "only the uploader or a workspace admin can do this"));
+    }
+    let gone = exec!(tx, |c| sqlx::query("DELETE FROM attachment WHERE id = $1").bind(attachment))?;
+    if gone == 0 { Err(not_found()) } else { Ok(()) }
+}
+
+/// What is attached to an issue itself, not to its comments; oldest first.
+#[allow(dead_code, reason = "for the part with issues and comments")]
+pub async fn of_issue(db: &mut Session, issue: IssueId) -> Result<Vec<Attachment>> {
+    let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
+        "SELECT * FROM attachment WHERE issue_id = $1 AND comment_id IS NULL ORDER BY created_at, id"
+    )
+    .bind(issue)
+    .fetch_all(c))?;
+    Ok(rows.into_iter().map(Attachment::from).collect())
+}
+
+/// What is attached to comments, oldest first; comments without attachments are not in it.
+#[allow(dead_code, reason = "for the part with issues and comments")]
+pub async fn of_comments(db: &mut Session, comments: &[CommentId]) -> Result<HashMap<CommentId, Vec<Attachment>>> {
+    let rows = match db.arm() {
+        Arm::Postgres(c) => {
+            sqlx::query_as("SELECT * FROM attachment WHERE comment_id = ANY($1) ORDER BY created_at, id")
+                .bind(comments)
+                .fetch_all(c)
+                .await
+        }
+        Arm::Sqlite(c) => {
+            sqlx::query_as(
+                "SELECT * FROM attachment WHERE comment_id IN (SELECT unhex(value) FROM json_each($1))
+                 ORDER BY created_at, id",
+            )
+            .bind(lists::ids(comments.iter().copied()))
+            .fetch_all(c)
+            .await
+        }
+    };
+    Ok(grouped(db.note(rows)?, |row| row.comment_id))
+}
+
+/// What is attached to messages of chats, oldest first; messages without attachments are not in it.
+pub async fn of_chat_messages(
+    db: &mut Session,
+    messages: &[ChatMessageId],
+) -> Result<HashMap<ChatMessageId, Vec<Attachment>>> {
+    let rows = match db.arm() {
+        Arm::Postgres(c) => {
+            sqlx::query_as("SELECT * FROM attachment WHERE chat_message_id = ANY($1) ORDER BY created_at, id")
+                .bind(messages)
+                .fetch_all(c)
+                .await
+        }
+        Arm::Sqlite(c) => {
+            sqlx::query_as(
+                "SELECT * FROM attachment WHERE chat_message_id IN (SELECT unhex(value) FROM json_each($1))
+                 ORDER BY created_at, id",
+            )
+            .bind(lists::ids(messages.iter().copied()))
+            .fetch_all(c)
+            .await
+        }
+    };
+    Ok(grouped(db.note(rows)?, |row| row.chat_message_id))
+}
+
+fn grouped<K: Eq + Hash>(rows: Vec<Row>, key: impl Fn(&Row) -> Option<K>) -> HashMap<K, Vec<Attachment>> {
+    let mut groups: HashMap<K, Vec<Attachment>> = HashMap::new();
+    for row in rows {
+        if let Some(key) = key(&row) {
+            groups.entry(key).or_default().push(row.into());
+        }
+    }
+    groups
+}
+
+/// Removes uploads that broke off together with their process; returns how many.
+pub async fn sweep(db: &Db) -> Result<u64> {
+    let mut removed = 0;
+    loop {
+        let gone = db
+            .write_global(async move |tx| {
+                let horizon = tx.now().minus(BROKEN_OFF);
+                exec!(
+                    tx,
+                    pg "DELETE FROM attachment WHERE id IN
+                            (SELECT id FROM attachment WHERE NOT complete AND created_at < $1
+                             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                    lite "DELETE FROM attachment WHERE id IN
+                            (SELECT id FROM attachment WHERE NOT complete AND created_at < $1
+                             ORDER BY created_at LIMIT $2)",
+                    |c, sql| sqlx::query(sql).bind(horizon).bind(TOGETHER)
+                )
+            })
+            .await?;
+        removed += gone;
+        if gone < TOGETHER as u64 {
+            return Ok(removed);
+        }
+    }
+}

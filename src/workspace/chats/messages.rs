@@ -1,0 +1,79 @@
+//! What is said in chats.
+
+use super::{super::attachments, Row as Chat};
+use crate::{
+    db::{Session, Tx, on},
+    error::{Error, Result},
+    ids::{ChatMessageId, ChatSessionId, TaskId},
+    protocol::chat::ChatMessage,
+    time::Timestamp,
+};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: ChatMessageId,
+    chat_session_id: ChatSessionId,
+    role: String,
+    content: String,
+    task_id: Option<TaskId>,
+    failure_reason: Option<String>,
+    elapsed_ms: Option<i64>,
+    created_at: Timestamp,
+}
+
+impl From<Row> for ChatMessage {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            chat_session_id: row.chat_session_id,
+            role: row.role,
+            content: row.content,
+            task_id: row.task_id,
+            created_at: row.created_at,
+            failure_reason: row.failure_reason,
+            elapsed_ms: row.elapsed_ms,
+            attachments: Vec::new(),
+        }
+    }
+}
+
+/// Everything said in a chat, oldest first, with what was attached.
+pub async fn list(db: &mut Session, session: ChatSessionId) -> Result<Vec<ChatMessage>> {
+    let rows: Vec<Row> =
+        on!(db, |c| sqlx::query_as("SELECT * FROM chat_message WHERE chat_session_id = $1 ORDER BY created_at, id")
+            .bind(session)
+            .fetch_all(c))?;
+    let ids: Vec<ChatMessageId> = rows.iter().map(|row| row.id).collect();
+    let mut attached = attachments::of_chat_messages(db, &ids).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let attachments = attached.remove(&row.id).unwrap_or_default();
+            ChatMessage { attachments, ..row.into() }
+        })
+        .collect())
+}
+
+/// Refuses a message without words.
+pub fn require_content(content: &str) -> Result<()> {
+    if content.trim().is_empty() {
+        return Err(Error::invalid("field_required", "content is required"));
+    }
+    Ok(())
+}
+
+/// Stores what a person said in a chat that is locked, and the task that it asked for.
+pub async fn say(tx: &mut Tx, chat: &Chat, content: &str, task: Option<TaskId>) -> Result<ChatMessage> {
+    let now = tx.now();
+    let row: Row = on!(tx, |c| sqlx::query_as(
+        "INSERT INTO chat_message (id, chat_session_id, role, content, task_id, created_at)
+         VALUES ($1, $2, 'user', $3, $4, $5) RETURNING *"
+    )
+    .bind(ChatMessageId::fresh())
+    .bind(chat.id)
+    .bind(content)
+    .bind(task)
+    .bind(now)
+    .fetch_one(c))?;
+    Ok(row.into())
+}
