@@ -121,9 +121,11 @@ pub async fn is_of(db: &mut Session, session: ChatSessionId, user: UserId) -> Re
 pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateChat) -> Result<ChatSession> {
     let agent: AgentId = references::id("agent_id", words::required("agent_id", &wish.agent_id)?)?;
     let title = checked(wish.title.trim())?;
-    // One text for absent and foreign agents, as everywhere in bodies.
-    agents::find(tx, who.workspace, agent).await?.ok_or_else(|| references::invalid("agent_id"))?;
-    agents::lock_open(tx, who, agent).await?.require_active()?;
+    let agent = agents::hold(tx, who.workspace, agent).await?.ok_or_else(|| references::invalid("agent_id"))?;
+    if !agent.is_open_to(who) {
+        return Err(agents::no_access());
+    }
+    agent.require_active()?;
     let now = tx.now();
     let row: Row = on!(tx, |c| sqlx::query_as(
         "INSERT INTO chat_session (id, workspace_id, agent_id, creator_id, title, created_at, updated_at)
@@ -131,7 +133,7 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateChat) -> Result<Cha
     )
     .bind(ChatSessionId::fresh())
     .bind(who.workspace)
-    .bind(agent)
+    .bind(agent.id)
     .bind(who.user)
     .bind(title)
     .bind(now)
