@@ -3,6 +3,7 @@
 
 mod agents;
 mod answer;
+mod autopilots;
 mod cookies;
 mod daemon;
 mod daemon_tokens;

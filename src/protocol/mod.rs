@@ -2,6 +2,7 @@
 //! and the tests.
 
 pub mod agent;
+pub mod autopilot;
 pub mod browser;
 pub mod close;
 pub mod daemon;

@@ -2,6 +2,7 @@
 //! the rules of one kind of record; what spans several of them is in `flows`.
 
 pub mod agents;
+pub mod autopilots;
 pub mod projects;
 mod references;
 pub mod skills;

@@ -2,12 +2,14 @@
 //! have no field in any of them.
 
 mod agents;
+mod autopilots;
 mod people;
 mod projects;
 mod runtimes;
 mod skills;
 
 pub use agents::*;
+pub use autopilots::*;
 pub use people::*;
 pub use projects::*;
 pub use runtimes::*;

@@ -304,6 +304,11 @@ impl Hub {
             UNION ALL SELECT 'skill ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM skill
             UNION ALL SELECT 'project ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM project
             UNION ALL SELECT 'resource ' || COUNT(*) || ' ' || COALESCE(SUM(position), 0) FROM project_resource
+            UNION ALL SELECT 'autopilot ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM autopilot
+            UNION ALL SELECT 'subscriber ' || COUNT(*) FROM autopilot_subscriber
+            UNION ALL SELECT 'trigger ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COALESCE(SUM(next_run_at), 0) FROM autopilot_trigger
+            UNION ALL SELECT 'run ' || COUNT(*) FROM autopilot_run
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
     }
