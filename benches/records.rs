@@ -196,7 +196,7 @@ const FILL_POSTGRES: &str = "
            ('00000000-0000-4000-8000-' || lpad((n % 40)::text, 12, '0'))::uuid,
            CASE WHEN n % 2 = 0 THEN p.ids[1 + n % 50] END, -n, NULL,
            CASE WHEN n % 7 = 0 THEN '2026-01-' || lpad((1 + n % 28)::text, 2, '0') END,
-           jsonb_build_object('team', 't' || n % 500), n * 1000, n * 1000
+           jsonb_build_object('team', 't' || n % 500), n * 1000::bigint, n * 1000::bigint
     FROM workspace w, (SELECT array_agg(id) AS ids FROM project) p, generate_series(1, ISSUES) n;
     INSERT INTO issue_metadata (issue_id, workspace_id, key, value)
     SELECT id, workspace_id, 'team', '\"t' || number % 500 || '\"' FROM issue;
@@ -204,7 +204,7 @@ const FILL_POSTGRES: &str = "
                          last_activity_at, created_at, updated_at)
     SELECT c.id, i.workspace_id, i.id, 'member', i.creator_id, repeat('said ', 40), 'comment', NULL, c.id,
            c.n * 10000, c.n * 10000, c.n * 10000
-    FROM (SELECT gen_random_uuid() AS id, n FROM generate_series(1, COMMENTS) n) c
+    FROM (SELECT gen_random_uuid() AS id, n FROM generate_series(1::bigint, COMMENTS) n) c
     JOIN issue i ON i.number = CASE WHEN c.n % 10 = 0 THEN 1 ELSE 1 + c.n % ISSUES END;";
 
 const FILL_SQLITE: &str = "

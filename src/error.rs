@@ -58,6 +58,8 @@ pub enum Kind {
     Conflict,
     /// 413
     TooLarge,
+    /// 422
+    Unprocessable,
     /// 426
     UpgradeRequired,
     /// 429
@@ -109,6 +111,8 @@ impl Error {
         conflict => Conflict,
         /// More bytes than the route takes.
         too_large => TooLarge,
+        /// What the request names cannot be used for it as things are.
+        unprocessable => Unprocessable,
         /// The route exists for another method.
         wrong_method => WrongMethod,
         /// The route is a WebSocket.

@@ -165,18 +165,22 @@ CREATE TABLE issue (
     UNIQUE (workspace_id, number),
     CHECK ((assignee_type IS NULL) = (assignee_id IS NULL))
 );
--- One index for each order of the list, and for the board's columns.
+-- One index for each order of the list, both ways round, and for the board's columns.
 CREATE INDEX issue_by_position ON issue (workspace_id, position, created_at DESC, id);
 CREATE INDEX issue_board ON issue (workspace_id, status, position, created_at DESC, id);
 CREATE INDEX issue_by_creation ON issue (workspace_id, created_at, id);
 CREATE INDEX issue_by_update ON issue (workspace_id, updated_at, id);
 CREATE INDEX issue_by_title ON issue (workspace_id, title_key, created_at DESC, id);
+CREATE INDEX issue_by_title_down ON issue (workspace_id, title_key DESC, created_at DESC, id);
 CREATE INDEX issue_by_priority ON issue (workspace_id, priority_rank DESC, created_at DESC, id);
+CREATE INDEX issue_by_priority_down ON issue (workspace_id, priority_rank, created_at DESC, id);
 CREATE INDEX issue_by_start ON issue (workspace_id, (start_date IS NULL), start_date, created_at DESC, id);
+CREATE INDEX issue_by_start_down ON issue (workspace_id, (start_date IS NULL), start_date DESC, created_at DESC, id);
 CREATE INDEX issue_by_due ON issue (workspace_id, (due_date IS NULL), due_date, created_at DESC, id);
+CREATE INDEX issue_by_due_down ON issue (workspace_id, (due_date IS NULL), due_date DESC, created_at DESC, id);
 -- The filters.
-CREATE INDEX issue_by_assignee ON issue (assignee_id, status) WHERE assignee_id IS NOT NULL;
-CREATE INDEX issue_by_creator ON issue (workspace_id, creator_id);
+CREATE INDEX issue_by_assignee ON issue (assignee_id, position, created_at DESC, id) WHERE assignee_id IS NOT NULL;
+CREATE INDEX issue_by_creator ON issue (workspace_id, creator_id, position, created_at DESC, id);
 CREATE INDEX issue_by_project ON issue (project_id, position, created_at DESC, id) WHERE project_id IS NOT NULL;
 CREATE INDEX issue_by_parent ON issue (parent_issue_id) WHERE parent_issue_id IS NOT NULL;
 CREATE INDEX issue_scheduled ON issue (workspace_id, position, created_at DESC, id)

@@ -77,6 +77,7 @@ impl IntoResponse for Error {
                     Kind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
                     Kind::Conflict => StatusCode::CONFLICT,
                     Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                    Kind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
                     Kind::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
                     Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
                 };

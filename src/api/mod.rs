@@ -4,6 +4,7 @@
 mod agents;
 mod answer;
 mod attachments;
+mod autopilots;
 mod chats;
 mod comments;
 mod cookies;

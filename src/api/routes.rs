@@ -14,7 +14,7 @@ use axum::{
 use tower_http::cors::CorsLayer;
 
 use super::{
-    Api, Settings, agents, attachments, chats, comments, daemon, daemon_tokens, events,
+    Api, Settings, agents, attachments, autopilots, chats, comments, daemon, daemon_tokens, events,
     guard::{Access, guard},
     health, issues, me, members, metrics, pages, projects, request_log, runtimes, session, skills, sockets, squads,
     tokens, workspaces,
@@ -152,6 +152,16 @@ pub fn table() -> Vec<Route> {
     add(Method::POST, "/api/chat/sessions/{id}/messages", People, post(chats::send));
     add(Method::GET, "/api/chat/sessions/{id}/pending-task", People, get(chats::pending_task));
     add(Method::POST, "/api/chat/sessions/{id}/read", People, post(chats::read));
+    add(Method::GET, "/api/autopilots", PeopleAndAgents, get(autopilots::list));
+    add(Method::POST, "/api/autopilots", PeopleAndAgents, post(autopilots::create));
+    add(Method::GET, "/api/autopilots/{id}", PeopleAndAgents, get(autopilots::get));
+    add(Method::PATCH, "/api/autopilots/{id}", PeopleAndAgents, patch(autopilots::patch));
+    add(Method::DELETE, "/api/autopilots/{id}", PeopleAndAgents, delete(autopilots::delete));
+    add(Method::GET, "/api/autopilots/{id}/runs", PeopleAndAgents, get(autopilots::list_runs));
+    add(Method::GET, "/api/autopilots/{id}/runs/{run}", PeopleAndAgents, get(autopilots::get_run));
+    add(Method::POST, "/api/autopilots/{id}/triggers", PeopleAndAgents, post(autopilots::create_trigger));
+    add(Method::PATCH, "/api/autopilots/{id}/triggers/{trigger}", PeopleAndAgents, patch(autopilots::patch_trigger));
+    add(Method::DELETE, "/api/autopilots/{id}/triggers/{trigger}", PeopleAndAgents, delete(autopilots::delete_trigger));
 
     add(Method::GET, "/api/runtimes", PeopleAndAgents, get(runtimes::list));
     add(Method::PATCH, "/api/runtimes/{id}", People, patch(runtimes::patch));

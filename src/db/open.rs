@@ -40,8 +40,8 @@ pub(super) async fn postgres(settings: &Settings, url: &str) -> Result<Pools> {
         .map_err(|_| Error::internal("DATABASE_URL is not a postgres:// address"))?
         .application_name("heartwire")
         .statement_cache_capacity(STATEMENT_CACHE)
-        .options(SERVER_LIMITS)
-        .disable_statement_logging();
+        .options(SERVER_LIMITS);
+    let options = quiet(options);
     let pool = PgPoolOptions::new()
         .max_connections(settings.connections)
         .acquire_timeout(ACQUIRE)
@@ -50,6 +50,11 @@ pub(super) async fn postgres(settings: &Settings, url: &str) -> Result<Pools> {
         .await?;
     migrate::postgres(&pool).await?;
     Ok(Pools::Postgres(pool))
+}
+
+/// Without a word about each statement, which costs and may show what is in it; benches read them.
+fn quiet<O: ConnectOptions>(options: O) -> O {
+    if cfg!(feature = "test-hooks") { options } else { options.disable_statement_logging() }
 }
 
 pub(super) async fn sqlite(settings: &Settings) -> Result<Pools> {
@@ -65,8 +70,8 @@ pub(super) async fn sqlite(settings: &Settings) -> Result<Pools> {
         })
         .busy_timeout(Duration::from_secs(5))
         .foreign_keys(true)
-        .statement_cache_capacity(STATEMENT_CACHE)
-        .disable_statement_logging();
+        .statement_cache_capacity(STATEMENT_CACHE);
+    let options = quiet(options);
     let pool = |connections| {
         SqlitePoolOptions::new()
             .max_connections(connections)

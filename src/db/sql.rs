@@ -57,6 +57,13 @@ impl Sql {
         self
     }
 
+    /// Goes on with one of two fixed texts.
+    pub fn push_for(&mut self, postgres: &'static str, sqlite: &'static str) -> &mut Self {
+        self.pg.push_str(postgres);
+        self.lite.push_str(sqlite);
+        self
+    }
+
     /// Goes on with a value.
     pub fn bind(&mut self, value: Value) -> &mut Self {
         let place = self.values.len() + 1;

@@ -1,6 +1,7 @@
 //! What spans several domains in one transaction.
 
 pub mod agents;
+pub mod autopilots;
 pub mod chats;
 pub mod comments;
 pub mod hear;

@@ -1,17 +1,17 @@
 //! The end of a project: whatever belonged to it goes on without.
 
 use crate::{
-    db::{Tx, exec},
+    db::Tx,
     error::Result,
     identity::Insider,
     ids::ProjectId,
-    workspace::{issues, projects},
+    workspace::{autopilots, issues, projects},
 };
 
 /// Removes a project.
 pub async fn delete(tx: &mut Tx, who: &Insider, project: ProjectId) -> Result<()> {
     projects::lock(tx, who.workspace, project).await?;
+    autopilots::leave_project(tx, who, project).await?;
     issues::leave_project(tx, who, project).await?;
-    exec!(tx, |c| sqlx::query("UPDATE autopilot SET project_id = NULL WHERE project_id = $1").bind(project))?;
     projects::delete(tx, who, project).await
 }

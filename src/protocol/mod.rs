@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod attachment;
+pub mod autopilot;
 pub mod browser;
 pub mod chat;
 pub mod close;

@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod attachments;
+pub mod autopilots;
 pub mod chats;
 pub mod comments;
 pub mod issues;

@@ -64,6 +64,17 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("GET", "/api/attachments/{attachment}", "attachment not found"),
     ("GET", "/api/attachments/{attachment}/content", "attachment not found"),
     ("DELETE", "/api/attachments/{attachment}", "attachment not found"),
+    ("GET", "/api/autopilots/{autopilot}", "autopilot not found"),
+    ("PATCH", "/api/autopilots/{autopilot}", "autopilot not found"),
+    ("DELETE", "/api/autopilots/{autopilot}", "autopilot not found"),
+    ("GET", "/api/autopilots/{autopilot}/runs", "autopilot not found"),
+    ("GET", "/api/autopilots/{autopilot}/runs/{run}", "autopilot not found"),
+    ("GET", "/api/autopilots/{own_autopilot}/runs/{run}", "run not found"),
+    ("POST", "/api/autopilots/{autopilot}/triggers", "autopilot not found"),
+    ("PATCH", "/api/autopilots/{autopilot}/triggers/{trigger}", "autopilot not found"),
+    ("PATCH", "/api/autopilots/{own_autopilot}/triggers/{trigger}", "trigger not found"),
+    ("DELETE", "/api/autopilots/{autopilot}/triggers/{trigger}", "autopilot not found"),
+    ("DELETE", "/api/autopilots/{own_autopilot}/triggers/{trigger}", "trigger not found"),
     ("GET", "/api/chat/sessions/{chat}", "chat session not found"),
     ("PATCH", "/api/chat/sessions/{chat}", "chat session not found"),
     ("DELETE", "/api/chat/sessions/{chat}", "chat session not found"),
@@ -78,6 +89,16 @@ const FIELDS: &[(&str, &str, &str, &str, &str)] = &[
     ("POST", "/api/agents", r#"{"name":"x"}"#, "runtime_id", "runtime"),
     ("PUT", "/api/agents/{own_agent}", "{}", "runtime_id", "runtime"),
     ("POST", "/api/chat/sessions", "{}", "agent_id", "agent"),
+    ("POST", "/api/autopilots", r#"{"title":"x","execution_mode":"run_only"}"#, "assignee_id", "agent"),
+    (
+        "POST",
+        "/api/autopilots",
+        r#"{"title":"x","execution_mode":"run_only","assignee_type":"squad"}"#,
+        "assignee_id",
+        "squad",
+    ),
+    ("PATCH", "/api/autopilots/{own_autopilot}", "{}", "assignee_id", "agent"),
+    ("PATCH", "/api/autopilots/{own_autopilot}", "{}", "project_id", "project"),
     ("POST", "/api/squads", r#"{"name":"x"}"#, "leader_id", "agent"),
     ("PUT", "/api/squads/{own_squad}", "{}", "leader_id", "agent"),
     ("POST", "/api/squads/{own_squad}/members", r#"{"member_type":"agent"}"#, "member_id", "agent"),
@@ -99,7 +120,8 @@ const FIELDS: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// Whose addresses have to be in the table.
-const RECORDS: &[&str] = &["agents", "skills", "squads", "projects", "issues", "comments", "attachments", "chat"];
+const RECORDS: &[&str] =
+    &["agents", "skills", "squads", "projects", "issues", "comments", "attachments", "chat", "autopilots"];
 
 /// One of each record in a workspace, by name.
 async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uuid> {
@@ -123,7 +145,15 @@ async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uui
     let headers = [("content-type", "multipart/form-data; boundary=B")];
     let body = b"--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n--B--\r\n".to_vec();
     let attachment = hub.raw("POST", &file, Some(&hub.token), body, &headers).await.expect(200);
+    let wish = json!({ "title": "a", "execution_mode": "run_only", "assignee_id": agent["id"] });
+    let autopilot = post("/api/autopilots", wish).await;
+    let wish = json!({ "kind": "schedule", "cron_expression": "0 0 1 1 *" });
+    let trigger = post(&format!("/api/autopilots/{}/triggers", id(&autopilot)), wish).await;
     let all = [
+        ("autopilot", id(&autopilot)),
+        ("trigger", id(&trigger)),
+        // None has run yet.
+        ("run", Uuid::new_v4()),
         ("chat", id(&chat)),
         ("attachment", id(&attachment)),
         ("runtime", runtime),

@@ -2,6 +2,7 @@
 //! have no field in any of them.
 
 mod agents;
+mod autopilots;
 mod chats;
 mod comments;
 mod issues;
@@ -12,6 +13,7 @@ mod skills;
 mod squads;
 
 pub use agents::*;
+pub use autopilots::*;
 pub use chats::*;
 pub use comments::*;
 pub use issues::*;

@@ -116,7 +116,7 @@ pub struct Page {
 
 /// A page of the workspace's issues.
 pub async fn list(db: &mut Session, workspace: WorkspaceId, filter: &Filter, page: &Page) -> Result<Issues> {
-    let mut rows = filter.narrow(Sql::new("SELECT * FROM issue WHERE workspace_id = "), workspace);
+    let mut rows = filter.narrow(Sql::new("SELECT * FROM issue WHERE "), workspace);
     if filter.open_only {
         rows.push(" ORDER BY position, created_at DESC, id");
     } else {
@@ -144,7 +144,7 @@ async fn total(db: &mut Session, workspace: WorkspaceId, filter: &Filter) -> Res
         }
         sql
     } else {
-        filter.narrow(Sql::new("SELECT COUNT(*) FROM issue WHERE workspace_id = "), workspace)
+        filter.narrow(Sql::new("SELECT COUNT(*) FROM issue WHERE "), workspace)
     };
     let counted: Vec<(i64,)> = sql.fetch_all(db).await?;
     Ok(counted.first().map_or(0, |(total,)| *total))
@@ -164,6 +164,13 @@ impl Filter {
 
     fn narrow(&self, mut sql: Sql, workspace: WorkspaceId) -> Sql {
         let here = Value::Id(workspace.0);
+        if self.metadata.is_empty() && self.involves.is_none() {
+            sql.push("workspace_id = ");
+        } else {
+            // The few that are found by something else are sorted, not looked for in the whole order;
+            // SQLite has to be told, by a sign that keeps this term from an index.
+            sql.push_for("workspace_id = ", "+workspace_id = ");
+        }
         sql.bind(here.clone());
         if self.open_only {
             sql.push(" AND status IN ('backlog', 'todo', 'in_progress', 'in_review', 'blocked')");

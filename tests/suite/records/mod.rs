@@ -3,6 +3,7 @@
 
 mod agents;
 mod attachments;
+mod autopilots;
 mod chats;
 mod comments;
 mod issues;
@@ -10,3 +11,4 @@ mod projects;
 mod skills;
 mod snapshots;
 mod squads;
+mod triggers;

@@ -386,7 +386,14 @@ async fn a_squad_s_end_leaves_its_work_to_its_leader(backend: Backend) {
     let answer = hub.cli("DELETE", &path(&made), Value::Null).await;
     assert_eq!(answer.text, "");
     answer.expect(204);
-    let event = browser.next_of("squad:deleted").await;
+    let event = browser.next().await;
+    assert_eq!(event["type"], "autopilot:updated");
+    assert_eq!(event["payload"]["autopilot"]["assignee_id"], json!(agents[1]));
+    let event = browser.next().await;
+    assert_eq!((&event["type"], &event["payload"]["assignee_changed"]), (&json!("issue:updated"), &json!(true)));
+    assert_eq!(event["payload"]["prev_assignee_id"], made["id"]);
+    let event = browser.next().await;
+    assert_eq!(event["type"], "squad:deleted");
     assert_eq!(event["payload"], json!({ "squad_id": made["id"], "leader_id": agents[1] }));
     assert_eq!((&event["actor_type"], &event["actor_id"]), (&json!("member"), &json!(me(&hub).await)));
     let work = hub

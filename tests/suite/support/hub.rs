@@ -311,6 +311,11 @@ impl Hub {
             UNION ALL SELECT 'attachment ' || COUNT(*) || ' ' || COUNT(issue_id) || ' ' || COUNT(comment_id)
                 || ' ' || COUNT(chat_session_id) || ' ' || COUNT(chat_message_id) FROM attachment
             UNION ALL SELECT 'attachment_chunk ' || COUNT(*) FROM attachment_chunk
+            UNION ALL SELECT 'autopilot ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM autopilot
+            UNION ALL SELECT 'subscriber ' || COUNT(*) FROM autopilot_subscriber
+            UNION ALL SELECT 'trigger ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COALESCE(SUM(next_run_at), 0) FROM autopilot_trigger
+            UNION ALL SELECT 'run ' || COUNT(*) FROM autopilot_run
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
     }

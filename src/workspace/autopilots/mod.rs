@@ -1,0 +1,328 @@
+//! Autopilots: work that is asked for by the clock, or by hand. Whom and what they name is looked up
+//! in `flows::autopilots`.
+
+pub mod runs;
+mod schedule;
+mod subscribers;
+pub mod triggers;
+
+use uuid::Uuid;
+
+use super::words;
+use crate::{
+    db::{Session, Tx, exec, on},
+    error::{Error, Result},
+    events::kinds,
+    identity::Insider,
+    ids::{AgentId, AutopilotId, ProjectId, SquadId, WorkspaceId},
+    protocol::autopilot::{Autopilot, CreateAutopilot, ListedAutopilot, PatchAutopilot, Subscriber},
+    time::Timestamp,
+};
+
+const ASSIGNEES: &[&str] = &["agent", "squad"];
+const STATUSES: &[&str] = &["active", "paused", "archived"];
+const MODES: &[&str] = &["create_issue", "run_only"];
+
+/// Whom an autopilot's work is given to: the type and the id, looked up and let through.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignee(pub String, pub Uuid);
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: AutopilotId,
+    workspace_id: WorkspaceId,
+    title: String,
+    description: Option<String>,
+    project_id: Option<ProjectId>,
+    assignee_type: String,
+    assignee_id: Uuid,
+    status: String,
+    execution_mode: String,
+    issue_title_template: Option<String>,
+    created_by_type: String,
+    created_by_id: Uuid,
+    last_run_at: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl Row {
+    fn with(self, subscribers: Vec<Subscriber>) -> Autopilot {
+        Autopilot {
+            id: self.id,
+            workspace_id: self.workspace_id,
+            title: self.title,
+            description: self.description,
+            project_id: self.project_id,
+            assignee_type: self.assignee_type,
+            assignee_id: self.assignee_id,
+            status: self.status,
+            execution_mode: self.execution_mode,
+            issue_title_template: self.issue_title_template,
+            created_by_type: self.created_by_type,
+            created_by_id: self.created_by_id,
+            last_run_at: self.last_run_at,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            subscribers,
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ListedRow {
+    #[sqlx(flatten)]
+    row: Row,
+    next_run_at: Option<Timestamp>,
+    last_run_status: Option<String>,
+}
+
+/// A workspace's autopilots, newest first, perhaps of one status only.
+pub async fn list(db: &mut Session, workspace: WorkspaceId, status: Option<&str>) -> Result<Vec<ListedAutopilot>> {
+    let rows: Vec<ListedRow> = on!(db, |c| sqlx::query_as(
+        "SELECT a.*,
+             (SELECT MIN(t.next_run_at) FROM autopilot_trigger t
+              WHERE t.autopilot_id = a.id AND t.enabled) AS next_run_at,
+             (SELECT r.status FROM autopilot_run r
+              WHERE r.autopilot_id = a.id ORDER BY r.created_at DESC, r.id LIMIT 1) AS last_run_status
+         FROM autopilot a
+         WHERE a.workspace_id = $1 AND (a.status = $2 OR $2 IS NULL)
+         ORDER BY a.created_at DESC, a.id DESC"
+    )
+    .bind(workspace)
+    .bind(status)
+    .fetch_all(c))?;
+    let mut kinds = triggers::kinds(db, workspace).await?;
+    Ok(rows
+        .into_iter()
+        .map(|ListedRow { row, next_run_at, last_run_status }| ListedAutopilot {
+            trigger_kinds: kinds.remove(&row.id).unwrap_or_default(),
+            autopilot: row.with(Vec::new()),
+            next_run_at,
+            last_run_status,
+        })
+        .collect())
+}
+
+/// One of a workspace's autopilots.
+pub async fn get(db: &mut Session, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<Autopilot> {
+    let row: Option<Row> = on!(db, |c| sqlx::query_as("SELECT * FROM autopilot WHERE id = $1 AND workspace_id = $2")
+        .bind(autopilot)
+        .bind(workspace)
+        .fetch_optional(c))?;
+    let row = row.ok_or_else(not_found)?;
+    Ok(row.with(subscribers::of(db, workspace, autopilot).await?))
+}
+
+/// Refuses the wish for a new one that lacks something, or says what is never right.
+pub fn check(wish: &CreateAutopilot) -> Result<()> {
+    words::required("title", &wish.title)?;
+    words::required("assignee_id", &wish.assignee_id)?;
+    words::required("execution_mode", &wish.execution_mode)?;
+    words::one_of("execution_mode", MODES, &wish.execution_mode)?;
+    check_template(&wish.issue_title_template)
+}
+
+/// Who may be given the work, by the wire's word; nothing stands for `default`.
+pub fn assignee_type<'w>(word: &'w str, default: &'w str) -> Result<&'w str> {
+    words::one_of_or("assignee_type", ASSIGNEES, word, default)
+}
+
+/// A new one, at work at once. The wish has been checked; project and assignee are locked.
+pub async fn create(
+    tx: &mut Tx,
+    who: &Insider,
+    wish: &CreateAutopilot,
+    project: Option<ProjectId>,
+    assignee: &Assignee,
+) -> Result<Autopilot> {
+    let subscribers = subscribers::wished(tx, who.workspace, &wish.subscribers).await?;
+    let (id, now, actor) = (AutopilotId::fresh(), tx.now(), who.actor());
+    exec!(tx, |c| sqlx::query(
+        "INSERT INTO autopilot (id, workspace_id, title, description, project_id, assignee_type, assignee_id, status,
+                                execution_mode, issue_title_template, created_by_type, created_by_id,
+                                created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8, $9, $10, $11, $12, $12)"
+    )
+    .bind(id)
+    .bind(who.workspace)
+    .bind(wish.title.trim())
+    .bind(&wish.description)
+    .bind(project)
+    .bind(&assignee.0)
+    .bind(assignee.1)
+    .bind(&wish.execution_mode)
+    .bind(Some(&wish.issue_title_template).filter(|template| !template.is_empty()))
+    .bind(actor.kind())
+    .bind(actor.id())
+    .bind(now))?;
+    subscribers::replace(tx, id, &subscribers).await?;
+    let autopilot = get(tx, who.workspace, id).await?;
+    tx.emit(kinds::autopilot_created(actor, &autopilot));
+    Ok(autopilot)
+}
+
+/// What of a change was looked up and locked before the autopilot is.
+pub struct Parents {
+    /// The project it belongs to from now on; none if nothing is said of it.
+    pub project: Option<Option<ProjectId>>,
+    /// Who does its work from now on, or why they may not; none if nothing is said of it.
+    pub assignee: Option<(Assignee, Result<()>)>,
+}
+
+/// Changes one.
+pub async fn patch(
+    tx: &mut Tx,
+    who: &Insider,
+    autopilot: AutopilotId,
+    change: PatchAutopilot,
+    parents: Parents,
+) -> Result<Autopilot> {
+    lock(tx, who.workspace, autopilot).await?;
+    let old = get(tx, who.workspace, autopilot).await?;
+    let title = change.title.as_deref().map(|title| words::required("title", title)).transpose()?;
+    let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;
+    let mode = change.execution_mode.as_deref();
+    let mode = mode.map(|word| words::one_of("execution_mode", MODES, word)).transpose()?;
+    let template = change.issue_title_template.over(old.issue_title_template.clone());
+    let template = template.filter(|template| !template.is_empty());
+    template.as_deref().map(check_template).transpose()?;
+    let before = Assignee(old.assignee_type.clone(), old.assignee_id);
+    let assignee = match parents.assignee {
+        // Who has the work already keeps it, whatever has become of them.
+        Some((wished, admitted)) if wished != before => admitted.map(|()| wished)?,
+        _ => before,
+    };
+    let wished = match &change.subscribers {
+        Some(wished) => Some(subscribers::wished(tx, who.workspace, wished).await?),
+        None => None,
+    };
+    let same_people = wished.as_ref().is_none_or(|wished| subscribers::are(&old.subscribers, wished));
+    let new = Autopilot {
+        title: title.unwrap_or(&old.title).to_owned(),
+        description: change.description.over(old.description.clone()),
+        project_id: parents.project.unwrap_or(old.project_id),
+        assignee_type: assignee.0,
+        assignee_id: assignee.1,
+        status: status.unwrap_or(&old.status).to_owned(),
+        execution_mode: mode.unwrap_or(&old.execution_mode).to_owned(),
+        issue_title_template: template,
+        ..old.clone()
+    };
+    if new == old && same_people {
+        return Ok(old);
+    }
+    let now = tx.now();
+    exec!(tx, |c| sqlx::query(
+        "UPDATE autopilot SET title = $2, description = $3, project_id = $4, assignee_type = $5, assignee_id = $6,
+             status = $7, execution_mode = $8, issue_title_template = $9, updated_at = $10
+         WHERE id = $1"
+    )
+    .bind(autopilot)
+    .bind(&new.title)
+    .bind(&new.description)
+    .bind(new.project_id)
+    .bind(&new.assignee_type)
+    .bind(new.assignee_id)
+    .bind(&new.status)
+    .bind(&new.execution_mode)
+    .bind(&new.issue_title_template)
+    .bind(now))?;
+    if let Some(wished) = wished.filter(|_| !same_people) {
+        subscribers::replace(tx, autopilot, &wished).await?;
+    }
+    if new.status == "active" && old.status != "active" {
+        triggers::skip_missed(tx, autopilot).await?;
+    }
+    let new = get(tx, who.workspace, autopilot).await?;
+    tx.emit(kinds::autopilot_updated(who.actor(), &new));
+    Ok(new)
+}
+
+/// Removes one with its triggers and runs. It is locked; the flow around it sees to its work.
+pub async fn delete(tx: &mut Tx, who: &Insider, autopilot: AutopilotId) -> Result<()> {
+    exec!(tx, |c| sqlx::query("DELETE FROM autopilot WHERE id = $1").bind(autopilot))?;
+    tx.emit(kinds::autopilot_deleted(who.workspace, who.actor(), autopilot));
+    Ok(())
+}
+
+/// Gives all autopilots of a squad that ends to its leader, and tells of each; paused and archived
+/// ones too.
+pub async fn pass_on(tx: &mut Tx, who: &Insider, squad: SquadId, leader: AgentId) -> Result<()> {
+    let ids: Vec<AutopilotId> = on!(
+        tx,
+        pg "SELECT id FROM autopilot WHERE assignee_id = $1 AND assignee_type = 'squad' ORDER BY id FOR NO KEY UPDATE",
+        lite "SELECT id FROM autopilot WHERE assignee_id = $1 AND assignee_type = 'squad' ORDER BY id",
+        |c, sql| sqlx::query_scalar(sql).bind(squad).fetch_all(c)
+    )?;
+    let now = tx.now();
+    for id in ids {
+        exec!(tx, |c| sqlx::query(
+            "UPDATE autopilot SET assignee_type = 'agent', assignee_id = $2, updated_at = $3 WHERE id = $1"
+        )
+        .bind(id)
+        .bind(leader)
+        .bind(now))?;
+        let autopilot = get(tx, who.workspace, id).await?;
+        tx.emit(kinds::autopilot_updated(who.actor(), &autopilot));
+    }
+    Ok(())
+}
+
+/// Takes all autopilots out of a project that ends, and tells of each.
+pub async fn leave_project(tx: &mut Tx, who: &Insider, project: ProjectId) -> Result<()> {
+    let ids: Vec<AutopilotId> = on!(
+        tx,
+        pg "SELECT id FROM autopilot WHERE project_id = $1 ORDER BY id FOR NO KEY UPDATE",
+        lite "SELECT id FROM autopilot WHERE project_id = $1 ORDER BY id",
+        |c, sql| sqlx::query_scalar(sql).bind(project).fetch_all(c)
+    )?;
+    let now = tx.now();
+    for id in ids {
+        exec!(tx, |c| sqlx::query("UPDATE autopilot SET project_id = NULL, updated_at = $2 WHERE id = $1")
+            .bind(id)
+            .bind(now))?;
+        let autopilot = get(tx, who.workspace, id).await?;
+        tx.emit(kinds::autopilot_updated(who.actor(), &autopilot));
+    }
+    Ok(())
+}
+
+/// Locks one against other changes.
+pub async fn lock(tx: &mut Tx, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<()> {
+    let found: Option<i32> = on!(
+        tx,
+        pg "SELECT 1 FROM autopilot WHERE id = $1 AND workspace_id = $2 FOR UPDATE",
+        lite "SELECT 1 FROM autopilot WHERE id = $1 AND workspace_id = $2",
+        |c, sql| sqlx::query_scalar(sql).bind(autopilot).bind(workspace).fetch_optional(c)
+    )?;
+    found.map(drop).ok_or_else(not_found)
+}
+
+fn not_found() -> Error {
+    Error::not_found("autopilot_not_found", "autopilot not found")
+}
+
+/// Refuses a template with any variable but the date.
+fn check_template(template: &str) -> Result<()> {
+    let rest = template.replace("{{date}}", "");
+    if rest.contains("{{") || rest.contains("}}") {
+        return Err(Error::invalid("invalid_template", "issue_title_template may contain only the variable {{date}}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_know_the_date_only() {
+        for good in ["", "plain", "{{date}}", "{{date}} and {{date}}", "{date}", "a } b {"] {
+            assert!(check_template(good).is_ok(), "{good}");
+        }
+        for bad in ["{{title}}", "{{ date }}", "{{date", "date}}", "{{}}", "{{date}} {{time}}", "{{da{{date}}te}}"] {
+            assert!(check_template(bad).is_err(), "{bad}");
+        }
+    }
+}
