@@ -12,10 +12,12 @@ use crate::{
     identity::{Role, members},
     ids::{RuntimeId, UserId, WorkspaceId},
     protocol::{
+        agent::SlimAgent,
         event::Actor,
         runtime::{Runtime, launch_header},
     },
     time::Timestamp,
+    workspace::agents,
 };
 
 pub(super) const ONLINE: &str = "online";
@@ -207,6 +209,17 @@ impl Fleet {
         self.db
             .write_global(async move |tx| {
                 let row = editable(tx, runtime, user, selected, "you can only delete your own runtimes").await?;
+                // Nobody binds an agent to it from here on.
+                on!(
+                    tx,
+                    pg "SELECT 1 FROM agent_runtime WHERE id = $1 FOR UPDATE",
+                    lite "SELECT 1 FROM agent_runtime WHERE id = $1",
+                    |c, sql| sqlx::query_scalar::<_, i32>(sql).bind(runtime).fetch_optional(c)
+                )?;
+                let agents = agents::of_runtime(tx, runtime).await?;
+                if !agents.is_empty() {
+                    return Err(has_agents(&agents));
+                }
                 exec!(tx, |c| sqlx::query("DELETE FROM agent_runtime WHERE id = $1").bind(runtime))?;
                 tx.emit(kinds::runtime_deleted(row.workspace_id, Actor::Member(user), runtime));
                 let nodes = nodes.clone();
@@ -226,6 +239,18 @@ impl Fleet {
         let leases = self.leases(&ids).await;
         rows.into_iter().zip(leases).map(|(row, lease)| row.wire(lease)).collect()
     }
+}
+
+/// The refusal of removing a runtime with agents; small enough for clients that read 4,096 bytes.
+fn has_agents(agents: &[SlimAgent]) -> Error {
+    const TEXT: &str = "cannot delete runtime: it has active agents bound to it. Archive or reassign the agents first.";
+    let refusal = Error::conflict("runtime_has_active_agents", TEXT);
+    let whole = serde_json::json!(agents);
+    if whole.to_string().len() <= 3500 {
+        return refusal.with("active_agents", &whole);
+    }
+    let names: Vec<_> = agents.iter().map(|agent| serde_json::json!({ "id": agent.id, "name": agent.name })).collect();
+    refusal.with("active_agents", &names)
 }
 
 /// The row, locked, if `user` may change it: its owner, or an owner or admin of its workspace.

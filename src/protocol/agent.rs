@@ -52,6 +52,16 @@ pub struct AgentSkill {
     pub description: String,
 }
 
+/// An agent in a refusal.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct SlimAgent {
+    pub id: AgentId,
+    pub name: String,
+    pub status: String,
+    pub avatar_url: Option<String>,
+}
+
 /// `POST /api/agents`.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]

@@ -16,6 +16,7 @@ on_both_stores!(
     secrets_are_in_no_answer_and_in_no_event,
     agents_are_put_aside_and_taken_up_again,
     agents_have_skills,
+    a_runtime_stays_as_long_as_it_has_agents,
     whatever_is_wrong_is_refused_and_changes_nothing,
 );
 
@@ -300,6 +301,34 @@ async fn agents_are_put_aside_and_taken_up_again(backend: Backend) {
     let restored = hub.cli("POST", &restore, Value::Null).await.expect(200);
     assert_eq!((&restored["archived_at"], &restored["archived_by"]), (&Value::Null, &Value::Null));
     assert_eq!(browser.next().await["type"], "agent:restored");
+}
+
+async fn a_runtime_stays_as_long_as_it_has_agents(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtimes = hub.register("d", &["claude", "codex"]).await;
+    let made = hub.cli("POST", "/api/agents", json!({ "name": "a", "runtime_id": runtimes[0] })).await.expect(201);
+    let before = hub.fingerprint().await;
+    let answer = hub.delete(&format!("/api/runtimes/{}", runtimes[0])).await.expect(409);
+    assert_eq!(
+        answer,
+        json!({
+            "error": "cannot delete runtime: it has active agents bound to it. Archive or reassign the agents first.",
+            "code": "runtime_has_active_agents",
+            "active_agents": [{ "id": made["id"], "name": "a", "status": "offline", "avatar_url": null }],
+        })
+    );
+    assert_eq!(hub.fingerprint().await, before);
+    for n in 0..60 {
+        let wish = json!({ "name": format!("a{n}"), "runtime_id": runtimes[0], "avatar_url": "u".repeat(40) });
+        hub.cli("POST", "/api/agents", wish).await.expect(201);
+    }
+    let answer = hub.delete(&format!("/api/runtimes/{}", runtimes[0])).await;
+    assert!(answer.json()["active_agents"][0].get("status").is_none(), "in few words");
+    // Bound and removed at once, one of the two wins.
+    let wish = json!({ "name": "late", "runtime_id": runtimes[1] });
+    let path = format!("/api/runtimes/{}", runtimes[1]);
+    let (bound, removed) = tokio::join!(hub.cli("POST", "/api/agents", wish), hub.delete(&path));
+    assert!([(201, 409), (400, 200)].contains(&(bound.status, removed.status)), "{} {}", bound.text, removed.text);
 }
 
 async fn agents_have_skills(backend: Backend) {
