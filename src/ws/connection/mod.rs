@@ -6,11 +6,14 @@
 //! is. So an idle connection owns no write buffer, whatever went through it before. Control frames
 //! go out only between whole frames.
 
+mod talk;
+mod tap;
+
 use std::{
     cell::RefCell,
     collections::VecDeque,
     future::{Future, poll_fn},
-    io::{self, Read, Write},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -18,7 +21,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::ReadBuf,
     time::{Instant, Sleep},
 };
 use tungstenite::{
@@ -30,6 +33,9 @@ use crate::{
     hub::{Close, Peer, wire},
     protocol::close,
 };
+
+pub use talk::{Ended, Limits, NoFrames, Signal, Source, Supply, Transport};
+use tap::{Tap, ended_by};
 
 /// Read from the socket at once.
 const READ_CHUNK: usize = 16 << 10;
@@ -47,81 +53,6 @@ const LINGER: Duration = Duration::from_secs(2);
 thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_CHUNK]);
     static WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A byte stream under a WebSocket: the bare TCP socket, or whatever a TLS layer makes of it.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for T {}
-
-/// Where a connection's frames come from, besides its mailbox.
-pub trait Source {
-    /// Appends ready frames to `out`, or registers the task to be woken when there are some.
-    fn poll_frames(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Supply>;
-}
-
-/// What a source said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Supply {
-    /// Frames were appended.
-    Frames,
-    /// The connection has to read the log before it can go on.
-    Behind,
-    /// The position is lost.
-    Lost,
-    /// There will be nothing more, for the reason that this close code says.
-    Over(u16),
-}
-
-/// A source that never has anything.
-pub struct NoFrames;
-
-impl Source for NoFrames {
-    fn poll_frames(&mut self, _: &mut Context<'_>, _: &mut Vec<u8>) -> Poll<Supply> {
-        Poll::Pending
-    }
-}
-
-/// How long and how much.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Between two pings.
-    pub ping: Duration,
-    /// Without a byte from the peer.
-    pub silence: Duration,
-    /// Without a byte taken by the peer.
-    pub stuck: Duration,
-    /// Bytes of a message.
-    pub max_message: usize,
-}
-
-/// What a connection tells its session.
-#[derive(Debug)]
-pub enum Signal {
-    /// A message.
-    Text(String),
-    /// A ping interval has passed; the ping itself is on its way.
-    Tick,
-    /// The time given to [`Connection::wake_at`] has come.
-    Alarm,
-    /// See [`Supply::Behind`].
-    Behind,
-    /// See [`Supply::Lost`].
-    Lost,
-    /// Somebody asked for the socket to be closed.
-    Close(Close),
-    /// It is over, or has to be.
-    Ended(Ended),
-}
-
-/// Why a connection is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// The peer said goodbye, with this code.
-    ByPeer(Option<u16>),
-    /// The stream ended or failed.
-    Gone(String),
-    /// We have to say goodbye.
-    ByUs(Close),
 }
 
 /// A connection.
@@ -481,44 +412,4 @@ impl<T: Transport> Connection<T> {
 
 fn gone(why: &str) -> Signal {
     Signal::Ended(Ended::Gone(why.to_owned()))
-}
-
-/// The goodbye for what the parser refused.
-fn ended_by(error: &WsError) -> Ended {
-    match error {
-        WsError::ConnectionClosed | WsError::AlreadyClosed => Ended::ByPeer(None),
-        WsError::Capacity(_) => Ended::ByUs(Close::new(close::TOO_BIG, "message too big")),
-        WsError::Utf8(_) => Ended::ByUs(Close::new(close::INVALID_TEXT, "invalid UTF-8")),
-        WsError::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-            Ended::Gone("reset".into())
-        }
-        WsError::Protocol(_) => Ended::ByUs(Close::new(close::PROTOCOL_ERROR, "protocol error")),
-        other => Ended::Gone(other.to_string()),
-    }
-}
-
-/// What tungstenite takes for a stream: reads end with "would block", writes always fit.
-struct Tap<'i, 'o> {
-    input: &'i [u8],
-    output: &'o mut Vec<u8>,
-}
-
-impl Read for Tap<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.input.read(buffer)
-    }
-}
-
-impl Write for Tap<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
