@@ -118,6 +118,15 @@ impl Registry {
         });
     }
 
+    /// Sends a ready frame to every browser that has authenticated.
+    pub fn send_to_browsers(&self, frame: &Bytes) {
+        self.each(|socket| {
+            if socket.follows.is_some() && socket.holder.lock().is_some() {
+                socket.peer.send(frame.clone());
+            }
+        });
+    }
+
     /// Whether a person has so many browsers here already.
     pub fn has_as_many(&self, user: UserId, most: usize) -> bool {
         self.browsers.lock().get(&user).is_some_and(|count| *count >= most)

@@ -371,3 +371,14 @@ async fn events_published_while_the_relay_was_away_are_read_from_the_log() {
     drop(server);
     b.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_relay_was_away_browsers_are_told_that_hints_may_be_lost() {
+    let (hub, server) = with_own_redis().await;
+    let (mut browser, _) = hub.browser().await;
+    let mut stranger = Socket::open(&hub.ws(&format!("/ws?workspace_id={}", hub.workspace)), None).await;
+    server.say(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    assert_eq!(browser.next().await, json!({ "type": "personal:resync", "payload": {} }));
+    stranger.send(json!({ "type": "auth", "payload": { "token": hub.token } })).await;
+    assert_eq!(stranger.next().await["type"], "auth_ack", "who has not said who they are is told nothing");
+}
