@@ -35,6 +35,11 @@ impl App {
         self.parts().fleet.forget_leases(&[RuntimeId(runtime)]).await;
     }
 
+    /// As if the machine had been asleep for so long.
+    pub fn oversleep(&self, by: Duration) {
+        self.db().clock().oversleep(by);
+    }
+
     /// This node hears no control message from others any more.
     pub fn deafen(&self) {
         self.parts().nodes.deafen();

@@ -110,14 +110,16 @@ impl Fleet {
             }
             Touched::Away => {
                 self.metrics.touch_failures.inc();
-                if self.due.is_failing() {
-                    // Neither store would know of it.
+                if self.evidence.flush_fails() || !self.db.answers() {
+                    // Neither store would know of it; but one of them may be back by now.
+                    self.due.note(runtime, now);
+                    self.due.ask();
                     return Err(Error::Unavailable("neither the database nor the lease store answers".into()));
                 }
             }
         }
         if !fact.online || fact.written.is_none() {
-            match self.bring_back(fact.workspace, runtime, contact.since).await? {
+            match self.bring_back(fact.workspace, runtime, contact.since, now).await? {
                 Returned::Online => self.board.changed(fact.workspace, runtime, presence(contact), Some(now)),
                 Returned::StaysOffline => {
                     self.liveness.forget(&[runtime]).await;

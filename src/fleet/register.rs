@@ -139,7 +139,8 @@ impl Fleet {
                 // A verdict was under way, and may have found the row as it was before.
                 Touched::Was(Some(lease)) if lease.state == State::Marked => {
                     self.facts.drop_all_of(&[row.id]);
-                    self.bring_back(row.workspace_id, row.id, self.db.clock().now()).await?;
+                    let now = self.db.clock().now();
+                    self.bring_back(row.workspace_id, row.id, now, now).await?;
                 }
                 Touched::Was(_) => {}
                 Touched::Away => self.due.note(row.id, self.db.clock().now()),

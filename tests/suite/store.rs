@@ -79,6 +79,8 @@ async fn behind_a_gate(limit: Duration) -> (Hub, Gate) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_falls_silent_is_503_and_its_connections_are_not_waited_for() {
     let (hub, gate) = behind_a_gate(Duration::from_secs(2)).await;
+    // All connections are there.
+    futures_util::future::join_all((0..30).map(|_| hub.patch("/api/me", json!({ "name": "N" })))).await;
     let began = Instant::now();
     gate.darken();
     // More than there are connections, of both kinds.

@@ -1,6 +1,7 @@
 //! What the cases stand on: a hub on a chosen store, people and daemons to call it, sockets to
 //! follow it.
 
+pub mod fleet;
 pub mod gate;
 pub mod hub;
 pub mod postgres;
