@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::{
     Backend, Hub, Socket,
     fleet::{acked, beat, http_beat, status, suspected},
+    until,
 };
 
 on_all_stores!(
@@ -22,6 +23,9 @@ on_all_stores!(
     a_deregistered_runtime_is_not_touched_back,
     how_runtimes_are_reachable_is_shown,
     what_came_during_the_shutdown_is_written,
+    a_beat_in_work_when_its_socket_ends_hides_nothing,
+    a_runtime_that_comes_back_as_its_socket_ends_is_offline_after_the_grace,
+    a_registration_beside_a_socket_hides_nothing,
 );
 
 async fn a_beat_on_the_steady_path_costs_no_statement(backend: Backend) {
@@ -257,4 +261,49 @@ async fn what_came_during_the_shutdown_is_written(backend: Backend) {
     let hub = hub.restart().await;
     let after = hub.runtime(runtime).await.unwrap()["last_seen_at"].clone();
     assert!(after.as_str() > before.as_str(), "{before} {after}");
+}
+
+async fn a_beat_in_work_when_its_socket_ends_hides_nothing(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtime = hub.register("d", &["claude"]).await[0];
+    let mut socket = hub.daemon(&[runtime]).await;
+    // With Redis it is touched with the next tick, when the socket's end has long been seen.
+    socket.send(beat(runtime)).await;
+    socket.cut();
+    suspected(&hub, 1).await;
+    hub.app.advance_clock(Duration::from_secs(31));
+    hub.app.judge().await;
+    assert_eq!(status(&hub, runtime).await, "offline");
+}
+
+async fn a_runtime_that_comes_back_as_its_socket_ends_is_offline_after_the_grace(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtime = hub.register("d", &["claude"]).await[0];
+    hub.sql("UPDATE agent_runtime SET status = 'offline', offline_cause = 'stale', offline_at = 1").await;
+    let mut socket = hub.daemon(&[runtime]).await;
+    socket.send(beat(runtime)).await;
+    socket.cut();
+    suspected(&hub, 1).await;
+    // It is written a quarter of a second after it was heard, and after the end.
+    until("it is back", async || status(&hub, runtime).await == "online").await;
+    hub.app.advance_clock(Duration::from_secs(31));
+    hub.app.judge().await;
+    assert_eq!(status(&hub, runtime).await, "offline");
+}
+
+async fn a_registration_beside_a_socket_hides_nothing(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtime = hub.register("d", &["claude"]).await[0];
+    let mut socket = hub.daemon(&[runtime]).await;
+    acked(&mut socket, runtime).await;
+    assert_eq!(hub.register("d", &["claude"]).await, [runtime]);
+    assert_eq!(hub.runtime(runtime).await.unwrap()["presence"], "socket");
+    socket.cut();
+    suspected(&hub, 1).await;
+    // After the end it is a sign of life as any other.
+    hub.register("d", &["claude"]).await;
+    hub.app.advance_clock(Duration::from_secs(31));
+    hub.app.judge().await;
+    assert_eq!(status(&hub, runtime).await, "online");
+    assert_eq!(hub.runtime(runtime).await.unwrap()["presence"], "http");
 }

@@ -235,3 +235,29 @@ async fn a_deregistration_against_late_beats_of_an_older_socket_ends_offline() {
         assert_eq!(status(&a, runtime).await, "offline", "round {round}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_belief_that_a_runtime_is_offline_does_not_outlive_its_return() {
+    let (a, b) = two().await;
+    let runtime = a.register("d", &["claude"]).await[0];
+    b.app.deafen();
+    a.sql("UPDATE agent_runtime SET status = 'offline', offline_cause = 'stale', offline_at = 1").await;
+    b.app.forget_beliefs();
+    // B reads that it is offline, and A has brought it back when B is about to.
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        beat_status(&b, runtime).await
+    };
+    assert_eq!(tokio::join!(beat_status(&a, runtime), later), (200, 200));
+    assert_eq!(status(&a, runtime).await, "online");
+    beat_status(&b, runtime).await;
+    let mut least = u64::MAX;
+    for _ in 0..5 {
+        let before = b.app.statements();
+        for _ in 0..5 {
+            assert_eq!(beat_status(&b, runtime).await, 200);
+        }
+        least = least.min(b.app.statements() - before);
+    }
+    assert!(least <= 2, "{least} statements for five beats");
+}
