@@ -26,6 +26,7 @@ on_all_stores!(
     a_beat_in_work_when_its_socket_ends_hides_nothing,
     a_runtime_that_comes_back_as_its_socket_ends_is_offline_after_the_grace,
     a_registration_beside_a_socket_hides_nothing,
+    a_picture_that_could_not_be_painted_is_painted_later,
 );
 
 async fn a_beat_on_the_steady_path_costs_no_statement(backend: Backend) {
@@ -306,4 +307,17 @@ async fn a_registration_beside_a_socket_hides_nothing(backend: Backend) {
     hub.app.judge().await;
     assert_eq!(status(&hub, runtime).await, "online");
     assert_eq!(hub.runtime(runtime).await.unwrap()["presence"], "http");
+}
+
+async fn a_picture_that_could_not_be_painted_is_painted_later(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtime = hub.register("d", &["claude"]).await[0];
+    // What the registration itself shows is over.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    hub.sql_unnoticed("ALTER TABLE agent_runtime RENAME TO elsewhere").await;
+    let (mut browser, _) = hub.browser().await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    hub.sql_unnoticed("ALTER TABLE elsewhere RENAME TO agent_runtime").await;
+    let picture = browser.next_presence().await;
+    assert_eq!(picture["payload"]["runtimes"][0]["id"], json!(runtime));
 }
