@@ -149,6 +149,16 @@ impl Registry {
         sockets.values().filter_map(|socket| Some(((*socket.holder.lock())?, socket.follows))).collect()
     }
 
+    /// Which runtimes the open daemon sockets drive, and for whom.
+    pub fn driven(&self) -> Vec<(UserId, Vec<RuntimeId>)> {
+        let sockets = self.sockets.lock();
+        let daemons = sockets.values().filter_map(|socket| {
+            let runtimes: Vec<RuntimeId> = socket.drives.lock().iter().copied().collect();
+            Some(((*socket.holder.lock())?.user, runtimes)).filter(|(_, runtimes)| !runtimes.is_empty())
+        });
+        daemons.collect()
+    }
+
     /// Closes a person's browsers that follow a workspace.
     pub fn close_follower(&self, workspace: WorkspaceId, user: UserId, close: &Close) {
         self.each(|socket| {

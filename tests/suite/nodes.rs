@@ -261,3 +261,21 @@ async fn a_belief_that_a_runtime_is_offline_does_not_outlive_its_return() {
     }
     assert!(least <= 2, "{least} statements for five beats");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_removed_lose_their_daemon_s_sockets_though_nobody_told_their_node() {
+    let (a, b) = two().await;
+    let token = a.member("m@example.com", "member").await;
+    let runtime = b.register_as(&token, b.workspace, "d", &["claude"]).await[0];
+    let mut socket = Socket::open(&b.daemon_url(&[runtime]), Some(&token)).await;
+    acked(&mut socket, runtime).await;
+    let other = b.register("e", &["claude"]).await[0];
+    let mut stays = b.daemon(&[other]).await;
+    b.app.deafen();
+    let members = a.get(&format!("/api/workspaces/{}/members", a.workspace)).await.expect(200);
+    let member = id(members.as_array().unwrap().iter().find(|m| m["email"] == "m@example.com").unwrap());
+    a.delete(&format!("/api/workspaces/{}/members/{member}", a.workspace)).await.expect(204);
+    b.app.recheck().await.unwrap();
+    assert_eq!(socket.closed().await.0, 4502);
+    acked(&mut stays, other).await;
+}
