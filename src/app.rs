@@ -170,6 +170,7 @@ impl App {
         };
         app.jobs.spawn(lanes.keep_whole(parts.db.clone(), app.stop.clone()));
         let fleet = &app.parts.fleet;
+        app.jobs.spawn(fleet.clone().keep_looking(app.stop.clone()));
         app.jobs.spawn(fleet.clone().keep_flushing(app.stop.clone()));
         app.jobs.spawn(fleet.clone().keep_judging(app.stop.clone()));
         app.jobs.spawn(fleet.clone().keep_sweeping(app.stop.clone()));

@@ -1,11 +1,14 @@
 //! What tests and benches may do to a hub that nobody else may.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::{
     api,
     app::App,
-    db::lease,
+    config::Config,
+    db::{Patience, lease},
     error::Result,
     identity::{TaskBinding, task_tokens},
     ids::{AgentId, RuntimeId, TaskId, TaskTokenId, UserId, WorkspaceId},
@@ -17,10 +20,24 @@ pub fn routes() -> Vec<(String, &'static str, String)> {
     api::table().iter().map(|route| (route.method.to_string(), route.path, format!("{:?}", route.access))).collect()
 }
 
+impl Config {
+    /// Waits for the database only so long, whatever for, and half as long for its silence.
+    pub fn wait_for_database(&mut self, limit: Duration) {
+        let (connection, silent) = (limit / 2, limit / 2);
+        self.db.patience =
+            Patience { connection, read: limit, write: limit, silent_read: silent, silent_write: silent };
+    }
+}
+
 impl App {
     /// Removes a runtime's lease, as if it had run out.
     pub async fn forget_lease(&self, runtime: Uuid) {
         self.parts().fleet.forget_leases(&[RuntimeId(runtime)]).await;
+    }
+
+    /// As if the machine had been asleep for so long.
+    pub fn oversleep(&self, by: Duration) {
+        self.db().clock().oversleep(by);
     }
 
     /// This node hears no control message from others any more.

@@ -23,8 +23,12 @@ pub struct Clock {
 impl Clock {
     /// Now, in the database's time.
     pub fn now(&self) -> Timestamp {
-        let add = self.offset.load(Ordering::Relaxed) + self.moved.load(Ordering::Relaxed);
-        Timestamp(Timestamp::of_this_machine().0 + add)
+        Timestamp(self.unmoved().0 + self.moved.load(Ordering::Relaxed))
+    }
+
+    /// The same without what a test has added: tests move the time, not the program through it.
+    pub fn unmoved(&self) -> Timestamp {
+        Timestamp(Timestamp::of_this_machine().0 + self.offset.load(Ordering::Relaxed))
     }
 
     /// Takes over what the database said, `round_trip` after it was asked.
@@ -33,6 +37,12 @@ impl Clock {
         let offset = database.0 - middle.0;
         self.offset.store(offset, Ordering::Relaxed);
         Duration::from_micros(offset.unsigned_abs())
+    }
+
+    /// As if this machine had been asleep: the time has gone on, and the program has not.
+    #[cfg(feature = "test-hooks")]
+    pub fn oversleep(&self, by: Duration) {
+        self.offset.fetch_add(by.as_micros() as i64, Ordering::Relaxed);
     }
 
     /// Moves the clock ahead; for tests.

@@ -16,6 +16,15 @@ pub fn timed(ids: &[impl Into<Uuid> + Copy], times: &[Timestamp]) -> Json<Vec<(S
     Json(ids.iter().zip(times).map(|(id, at)| (hex(*id), at.0)).collect())
 }
 
+/// The same with two times.
+pub fn timed_twice(
+    ids: &[impl Into<Uuid> + Copy],
+    first: &[Timestamp],
+    second: &[Timestamp],
+) -> Json<Vec<(String, i64, i64)>> {
+    Json(ids.iter().zip(first.iter().zip(second)).map(|(id, (a, b))| (hex(*id), a.0, b.0)).collect())
+}
+
 fn hex(id: impl Into<Uuid>) -> String {
     id.into().simple().to_string()
 }

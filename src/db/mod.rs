@@ -2,13 +2,16 @@
 //!
 //! Every statement in the program goes through [`Db::read`] or [`Db::write`], which run the whole
 //! conversation with the database in a task of its own: a caller that goes away cancels nothing
-//! half-way, no connection returns to a pool inside an open transaction, and no query sits under a
-//! timer of ours (time limits are the server's). Those tasks run on threads of the store's own: a
-//! transaction awaits several answers while it holds the writer or a counter's row, and on the
-//! sockets' threads each of them would wait behind a whole fan-out. Inside, the `on!` macro runs
-//! one expression on either database.
+//! half-way, and no connection returns to a pool inside an open transaction. Time limits are the
+//! server's; ours are for a server that is gone and has not said so. A caller then waits only so
+//! long, and a conversation in which the server fell silent is given up with its connection.
+//!
+//! Those tasks run on threads of the store's own: a transaction awaits several answers while it
+//! holds the writer or a counter's row, and on the sockets' threads each of them would wait behind a
+//! whole fan-out. Inside, the `on!` macro runs one expression on either database.
 
 mod clock;
+mod course;
 pub mod lease;
 pub mod lists;
 mod meta;
@@ -16,6 +19,7 @@ mod migrate;
 mod node_lease;
 mod open;
 mod place;
+mod pulse;
 mod session;
 mod settings;
 pub mod sql;
@@ -28,12 +32,14 @@ use std::{
     path::Path,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use course::Course;
 use parking_lot::Mutex;
+use pulse::{Pulse, is_an_answer};
 use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Semaphore;
 
@@ -43,7 +49,7 @@ pub use node_lease::NodeLease;
 pub use open::DataDirLock;
 pub use place::Place;
 pub use session::{Arm, Session};
-pub use settings::{KEYS, Settings, Synchronous};
+pub use settings::{KEYS, Patience, Settings, Synchronous};
 pub use threads::Spawned;
 use threads::Threads;
 pub use write::{Batch, Sealed, Sink, Tx};
@@ -71,7 +77,18 @@ struct Inner {
     clock: Clock,
     sink: Arc<dyn Sink>,
     permits: Mutex<HashMap<WorkspaceId, Weak<Semaphore>>>,
+    patience: Patience,
     statements: AtomicU64,
+    answers: AtomicBool,
+}
+
+impl Inner {
+    fn heard<T>(&self, outcome: &std::result::Result<T, sqlx::Error>) {
+        let answers = is_an_answer(outcome);
+        if self.answers.load(Ordering::Relaxed) != answers {
+            self.answers.store(answers, Ordering::Relaxed);
+        }
+    }
 }
 
 enum Pools {
@@ -84,6 +101,7 @@ impl Db {
     pub async fn open(settings: &Settings, sink: Arc<dyn Sink>) -> Result<Self> {
         let threads = Threads::start()?;
         let settings = settings.clone();
+        let patience = settings.patience;
         // There, since a connection belongs to the runtime in which it was opened.
         let pools = threads.run(async move {
             match &settings.url {
@@ -98,7 +116,9 @@ impl Db {
             clock: Clock::default(),
             sink,
             permits: Mutex::default(),
+            patience,
             statements: AtomicU64::new(0),
+            answers: AtomicBool::new(true),
         }));
         db.measure_clock().await?;
         Ok(db)
@@ -112,6 +132,11 @@ impl Db {
     /// Statements sent since the start, `BEGIN` and `COMMIT` included.
     pub fn statements(&self) -> u64 {
         self.0.statements.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last that was asked of the database was answered, if only with a no.
+    pub fn answers(&self) -> bool {
+        self.0.answers.load(Ordering::Relaxed)
     }
 
     /// Whether this is PostgreSQL.
@@ -145,16 +170,25 @@ impl Db {
         F: AsyncFn(&mut Session) -> Result<T>,
     {
         let db = self.clone();
-        self.0.threads.run(async move {
+        let (course, patience) = (Arc::<Course>::default(), self.0.patience);
+        let waited_for = course.clone();
+        let conversation = self.0.threads.run(async move {
             let mut dead = 0;
             loop {
+                course.begin()?;
                 let mut session = db.reader().await?;
-                match body(&mut session).await {
+                let pulse = session.pulse();
+                let outcome = match pulse.watch(body(&mut session)).await {
+                    Some(outcome) => outcome,
+                    None => Err(session.fell_silent()),
+                };
+                match outcome {
                     Err(Error::Database(error)) if session.is_dead(&error) && dead < db.most_dead() => dead += 1,
                     outcome => return outcome,
                 }
             }
-        })
+        });
+        conversation.within(patience.read, waited_for)
     }
 
     /// Runs `body` in a transaction on behalf of `workspace`, seals and commits what it emitted, and
@@ -164,8 +198,7 @@ impl Db {
     where
         F: AsyncFn(&mut Tx) -> Result<T>,
     {
-        let db = self.clone();
-        self.0.threads.run(async move { write::run(&db, Some(workspace), body).await })
+        self.write_for(Some(workspace), body)
     }
 
     /// As [`Db::write`], for rows that belong to no workspace: people and their tokens.
@@ -173,8 +206,22 @@ impl Db {
     where
         F: AsyncFn(&mut Tx) -> Result<T>,
     {
+        self.write_for(None, body)
+    }
+
+    fn write_for<T, F>(
+        &self,
+        workspace: Option<WorkspaceId>,
+        body: F,
+    ) -> Spawned<impl Future<Output = Result<T>> + use<T, F>>
+    where
+        F: AsyncFn(&mut Tx) -> Result<T>,
+    {
         let db = self.clone();
-        self.0.threads.run(async move { write::run(&db, None, body).await })
+        let (course, patience) = (Arc::<Course>::default(), self.0.patience);
+        let waited_for = course.clone();
+        let conversation = self.0.threads.run(async move { write::run(&db, workspace, &course, body).await });
+        conversation.within(patience.write, waited_for)
     }
 
     fn most_dead(&self) -> u32 {
@@ -198,10 +245,20 @@ impl Db {
 
     async fn reader(&self) -> Result<Session> {
         let counter = Arc::downgrade(&self.0);
-        Ok(match &self.0.pools {
-            Pools::Postgres(pool) => Session::pg(pool.acquire().await?, counter),
-            Pools::Sqlite { readers, .. } => Session::lite(readers.acquire().await?, counter),
-        })
+        let session = match &self.0.pools {
+            Pools::Postgres(pool) => pool
+                .acquire()
+                .await
+                .map(|connection| Session::pg(connection, counter, Pulse::new(Some(self.0.patience.silent_read)))),
+            Pools::Sqlite { readers, .. } => {
+                readers.acquire().await.map(|connection| Session::lite(connection, counter, Pulse::new(None)))
+            }
+        };
+        if session.is_err() {
+            // An idle one out of the pool, on the other hand, is no answer of the server's.
+            self.0.heard(&session);
+        }
+        Ok(session?)
     }
 
     /// Begins a transaction; a connection that died in the pool is replaced here, where running
@@ -209,16 +266,9 @@ impl Db {
     async fn begin(&self) -> Result<Session> {
         let mut dead = 0;
         loop {
-            let counter = Arc::downgrade(&self.0);
             self.0.statements.fetch_add(1, Ordering::Relaxed);
-            let begun = match &self.0.pools {
-                Pools::Postgres(pool) => {
-                    pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map(|tx| Session::pg_tx(tx, counter))
-                }
-                Pools::Sqlite { writer, .. } => {
-                    writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| Session::lite_tx(tx, counter))
-                }
-            };
+            let begun = self.try_begin().await;
+            self.0.heard(&begun);
             match begun {
                 Err(error)
                     if database_is_away(&error)
@@ -231,6 +281,20 @@ impl Db {
                     }
                 }
                 outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    async fn try_begin(&self) -> Result<Session, sqlx::Error> {
+        let counter = Arc::downgrade(&self.0);
+        match &self.0.pools {
+            Pools::Postgres(pool) => {
+                let pulse = Pulse::new(Some(self.0.patience.silent_write));
+                Session::pg_tx(pool.acquire().await?, counter, pulse).await
+            }
+            Pools::Sqlite { writer, .. } => {
+                let tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+                Ok(Session::lite_tx(tx, counter, Pulse::new(None)))
             }
         }
     }

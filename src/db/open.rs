@@ -19,16 +19,17 @@ use crate::error::{Error, Result};
 /// Texts of prepared statements kept per connection; more than the program has.
 const STATEMENT_CACHE: usize = 512;
 
-/// How long a request waits for a connection before it is told to come back.
-const ACQUIRE: Duration = Duration::from_secs(10);
-
-/// The server's own time limits, milliseconds: sent in the start-up packet, so they cost nothing
-/// and hold for every statement.
-const SERVER_LIMITS: [(&str, &str); 4] = [
+/// The server's own time limits, milliseconds, and how it finds out that a hub is gone whose
+/// machine did not say so (seconds, and questions): sent in the start-up packet, so they cost
+/// nothing and hold for every statement. How the hub finds out about the server: `pulse.rs`.
+const SERVER_LIMITS: [(&str, &str); 7] = [
     ("statement_timeout", "30000"),
     ("lock_timeout", "15000"),
     ("idle_in_transaction_session_timeout", "30000"),
     ("default_transaction_isolation", "read committed"),
+    ("tcp_keepalives_idle", "60"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
 ];
 
 /// The name of the embedded store's file in the data folder.
@@ -44,7 +45,7 @@ pub(super) async fn postgres(settings: &Settings, url: &str) -> Result<Pools> {
     let options = quiet(options);
     let pool = PgPoolOptions::new()
         .max_connections(settings.connections)
-        .acquire_timeout(ACQUIRE)
+        .acquire_timeout(settings.patience.connection)
         .test_before_acquire(false)
         .connect_with(options)
         .await?;
@@ -75,7 +76,7 @@ pub(super) async fn sqlite(settings: &Settings) -> Result<Pools> {
     let pool = |connections| {
         SqlitePoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(ACQUIRE)
+            .acquire_timeout(settings.patience.connection)
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)

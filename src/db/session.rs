@@ -1,11 +1,22 @@
 //! One conversation with the database, inside a transaction or outside.
 
-use std::sync::{Weak, atomic::Ordering};
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
 
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction, pool::PoolConnection};
+use tokio::runtime::Handle;
 
-use super::Inner;
+use super::{
+    Inner,
+    pulse::{Pulse, silence},
+};
 use crate::error::{Error, Result, database_is_away};
+
+/// A connection that goes back to its pool is asked whether it lives; one that says nothing for this
+/// long is closed instead.
+const RETURN: Duration = Duration::from_secs(10);
 
 /// A connection in use.
 pub struct Session {
@@ -14,13 +25,23 @@ pub struct Session {
     /// a rollback that the driver reports as success, so nothing may be committed any more.
     failed: bool,
     counter: Weak<Inner>,
+    pulse: Arc<Pulse>,
 }
 
 enum Link {
-    Pg(PoolConnection<Postgres>),
-    PgTx(Transaction<'static, Postgres>),
+    Pg(Held),
+    PgTx(Held),
     Lite(PoolConnection<Sqlite>),
     LiteTx(Transaction<'static, Sqlite>),
+}
+
+/// A connection to PostgreSQL. Transactions are begun and ended by hand: the driver's own would take
+/// the connection back into the pool, inside a transaction or without anybody at the other end, and
+/// wait there for an answer without any limit.
+struct Held {
+    connection: PoolConnection<Postgres>,
+    /// Inside a transaction, or silent: it may only be closed.
+    spoiled: bool,
 }
 
 /// The connection under a session, for the `on!` macro.
@@ -32,28 +53,39 @@ pub enum Arm<'a> {
 }
 
 impl Session {
-    pub(super) fn pg(connection: PoolConnection<Postgres>, counter: Weak<Inner>) -> Self {
-        Self { link: Link::Pg(connection), failed: false, counter }
+    pub(super) fn pg(connection: PoolConnection<Postgres>, counter: Weak<Inner>, pulse: Pulse) -> Self {
+        Self::new(Link::Pg(Held { connection, spoiled: false }), counter, pulse)
     }
 
-    pub(super) fn pg_tx(tx: Transaction<'static, Postgres>, counter: Weak<Inner>) -> Self {
-        Self { link: Link::PgTx(tx), failed: false, counter }
+    pub(super) fn lite(connection: PoolConnection<Sqlite>, counter: Weak<Inner>, pulse: Pulse) -> Self {
+        Self::new(Link::Lite(connection), counter, pulse)
     }
 
-    pub(super) fn lite(connection: PoolConnection<Sqlite>, counter: Weak<Inner>) -> Self {
-        Self { link: Link::Lite(connection), failed: false, counter }
+    pub(super) fn lite_tx(tx: Transaction<'static, Sqlite>, counter: Weak<Inner>, pulse: Pulse) -> Self {
+        Self::new(Link::LiteTx(tx), counter, pulse)
     }
 
-    pub(super) fn lite_tx(tx: Transaction<'static, Sqlite>, counter: Weak<Inner>) -> Self {
-        Self { link: Link::LiteTx(tx), failed: false, counter }
+    /// A transaction that begins here.
+    pub(super) async fn pg_tx(
+        connection: PoolConnection<Postgres>,
+        counter: Weak<Inner>,
+        pulse: Pulse,
+    ) -> Result<Self, sqlx::Error> {
+        let mut held = Held { connection, spoiled: true };
+        held.say("BEGIN ISOLATION LEVEL READ COMMITTED", &pulse).await?;
+        Ok(Self::new(Link::PgTx(held), counter, pulse))
+    }
+
+    fn new(link: Link, counter: Weak<Inner>, pulse: Pulse) -> Self {
+        Self { link, failed: false, counter, pulse: Arc::new(pulse) }
     }
 
     /// The connection to send the next statement over.
     pub fn arm(&mut self) -> Arm<'_> {
         self.count();
+        self.pulse.beat();
         match &mut self.link {
-            Link::Pg(connection) => Arm::Postgres(connection),
-            Link::PgTx(tx) => Arm::Postgres(tx),
+            Link::Pg(held) | Link::PgTx(held) => Arm::Postgres(&mut held.connection),
             Link::Lite(connection) => Arm::Sqlite(connection),
             Link::LiteTx(tx) => Arm::Sqlite(tx),
         }
@@ -61,6 +93,8 @@ impl Session {
 
     /// Takes note of how a statement ended.
     pub fn note<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T> {
+        self.pulse.beat();
+        self.heard(&outcome);
         outcome.map_err(|error| {
             self.failed |= !matches!(error, sqlx::Error::RowNotFound);
             Error::Database(error)
@@ -82,19 +116,40 @@ impl Session {
         lost && matches!(self.link, Link::Pg(_))
     }
 
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
+    }
+
+    /// The server fell silent: nothing can be said over this connection any more.
+    pub(super) fn fell_silent(&mut self) -> Error {
+        if let Link::Pg(held) | Link::PgTx(held) = &mut self.link {
+            held.spoiled = true;
+        }
+        self.failed = true;
+        self.heard(&Err::<(), _>(silence()));
+        Error::Database(silence())
+    }
+
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
         self.count();
-        match self.link {
-            Link::PgTx(tx) => tx.commit().await,
+        self.pulse.beat();
+        let counter = self.counter.clone();
+        let outcome = match self.link {
+            Link::PgTx(mut held) => held.end("COMMIT", &self.pulse).await,
             Link::LiteTx(tx) => tx.commit().await,
             Link::Pg(_) | Link::Lite(_) => Ok(()),
+        };
+        if let Some(inner) = counter.upgrade() {
+            inner.heard(&outcome);
         }
+        outcome
     }
 
     /// Ends the transaction without effect. A connection that fails here is dropped by its pool.
     pub(super) async fn rollback(self) {
+        self.pulse.beat();
         let ended = match self.link {
-            Link::PgTx(tx) => tx.rollback().await,
+            Link::PgTx(mut held) => held.end("ROLLBACK", &self.pulse).await,
             Link::LiteTx(tx) => tx.rollback().await,
             Link::Pg(_) | Link::Lite(_) => Ok(()),
         };
@@ -103,9 +158,42 @@ impl Session {
         }
     }
 
+    fn heard<T>(&self, outcome: &Result<T, sqlx::Error>) {
+        if let Some(inner) = self.counter.upgrade() {
+            inner.heard(outcome);
+        }
+    }
+
     fn count(&self) {
         if let Some(inner) = self.counter.upgrade() {
             inner.statements.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Held {
+    async fn say(&mut self, word: &'static str, pulse: &Pulse) -> Result<(), sqlx::Error> {
+        pulse.beat();
+        let said = pulse.watch(sqlx::raw_sql(word).execute(&mut *self.connection)).await;
+        said.unwrap_or_else(|| Err(silence())).map(drop)
+    }
+
+    async fn end(&mut self, word: &'static str, pulse: &Pulse) -> Result<(), sqlx::Error> {
+        self.say(word, pulse).await?;
+        self.spoiled = false;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.spoiled {
+            // The driver waits five seconds for that.
+            self.connection.close_on_drop();
+        } else if let Ok(runtime) = Handle::try_current() {
+            let returned = self.connection.return_to_pool();
+            // Dropped unfinished, it closes the connection and gives its place in the pool free.
+            runtime.spawn(async move { tokio::time::timeout(RETURN, returned).await });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What can be set about the database.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::settings::{Key, Unusable, Values};
 
@@ -60,6 +60,36 @@ pub struct Settings {
     pub readers: u32,
     /// SQLite durability.
     pub synchronous: Synchronous,
+    /// How long is waited.
+    pub patience: Patience,
+}
+
+/// How long is waited for a database that may be gone without having said so. Tied to the server's
+/// own limits, which end whatever takes long while it is there; so they are not for people to set.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a connection to be free, or made.
+    pub connection: Duration,
+    /// For the end of a read, whatever it waits for.
+    pub read: Duration,
+    /// For the end of a write.
+    pub write: Duration,
+    /// For a word of the server within a read: more than its limit on statements.
+    pub silent_read: Duration,
+    /// For one within a write: more than the longest limit that a write may give itself, two minutes.
+    pub silent_write: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connection: Duration::from_secs(10),
+            read: Duration::from_secs(60),
+            write: Duration::from_secs(180),
+            silent_read: Duration::from_secs(45),
+            silent_write: Duration::from_secs(150),
+        }
+    }
 }
 
 impl Settings {
@@ -72,6 +102,7 @@ impl Settings {
             readers: values.number(&READERS, 1, 64)? as u32,
             synchronous: values
                 .choice(&SYNCHRONOUS, &[("full", Synchronous::Full), ("normal", Synchronous::Normal)])?,
+            patience: Patience::default(),
         })
     }
 }

@@ -3,11 +3,14 @@
 use std::{
     future::{Future, IntoFuture},
     pin::Pin,
+    sync::Arc,
+    time::Duration,
 };
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::Instrument;
 
+use super::course::Course;
 use crate::error::{Error, Result};
 
 /// A small runtime.
@@ -28,7 +31,7 @@ impl Threads {
     }
 
     pub(super) fn run<Fut>(&self, conversation: Fut) -> Spawned<Fut> {
-        Spawned { conversation, on: self.1.clone() }
+        Spawned { conversation, on: self.1.clone(), patience: None }
     }
 }
 
@@ -46,6 +49,21 @@ impl Drop for Threads {
 pub struct Spawned<Fut> {
     conversation: Fut,
     on: Handle,
+    patience: Option<Patience>,
+}
+
+/// How long the end of a conversation is waited for.
+struct Patience {
+    limit: Duration,
+    course: Arc<Course>,
+}
+
+impl<Fut> Spawned<Fut> {
+    /// Waits no longer than `limit`. The conversation goes on without anybody who waits, unless it
+    /// can still be called off.
+    pub(super) fn within(self, limit: Duration, course: Arc<Course>) -> Self {
+        Self { patience: Some(Patience { limit, course }), ..self }
+    }
 }
 
 impl<T, Fut> IntoFuture for Spawned<Fut>
@@ -57,10 +75,17 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let task = self.on.spawn(self.conversation.in_current_span());
+        let Self { conversation, on, patience } = self;
+        let task = on.spawn(conversation.in_current_span());
         Box::pin(async move {
-            task.await
-                .unwrap_or_else(|error| Err(Error::internal(format_args!("a database task ended early: {error}"))))
+            let ended = match patience {
+                None => task.await,
+                Some(Patience { limit, course }) => match tokio::time::timeout(limit, task).await {
+                    Ok(ended) => ended,
+                    Err(_) => return Err(course.call_off()),
+                },
+            };
+            ended.unwrap_or_else(|error| Err(Error::internal(format_args!("a database task ended early: {error}"))))
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
-use super::{Db, Session};
+use super::{Db, Session, course::Course};
 use crate::{
     error::{Error, Result, database_is_away},
     ids::WorkspaceId,
@@ -96,7 +96,7 @@ impl DerefMut for Tx {
     }
 }
 
-pub(super) async fn run<T, F>(db: &Db, workspace: Option<WorkspaceId>, body: F) -> Result<T>
+pub(super) async fn run<T, F>(db: &Db, workspace: Option<WorkspaceId>, course: &Course, body: F) -> Result<T>
 where
     F: AsyncFn(&mut Tx) -> Result<T>,
 {
@@ -107,7 +107,7 @@ where
     };
     let mut run = 1;
     loop {
-        match attempt(db, &body).await {
+        match attempt(db, course, &body).await {
             Err(error) if error.wants_another_run() && run < RUNS => {
                 tracing::debug!(%error, run, "running a transaction again");
                 run += 1;
@@ -119,36 +119,45 @@ where
     }
 }
 
-async fn attempt<T, F>(db: &Db, body: &F) -> Result<T>
+async fn attempt<T, F>(db: &Db, course: &Course, body: &F) -> Result<T>
 where
     F: AsyncFn(&mut Tx) -> Result<T>,
 {
-    let mut tx = Tx { session: db.begin().await?, now: db.clock().now(), events: Vec::new(), effects: Vec::new() };
-    let done = body(&mut tx).await;
+    course.begin()?;
+    let session = db.begin().await?;
+    let pulse = session.pulse();
+    let mut tx = Tx { session, now: db.clock().now(), events: Vec::new(), effects: Vec::new() };
+    let done = pulse.watch(body(&mut tx)).await;
     let Tx { mut session, now, events, effects } = tx;
     let value = match done {
-        Ok(value) if session.has_failed() => {
+        Some(Ok(value)) if session.has_failed() => {
             drop(value);
             session.rollback().await;
             return Err(Error::internal("a statement failed inside a transaction and its error was swallowed"));
         }
-        Ok(value) => value,
-        Err(error) => {
+        Some(Ok(value)) => value,
+        Some(Err(error)) => {
             session.rollback().await;
             return Err(error);
         }
+        None => return Err(session.fell_silent()),
     };
     let sealed = if events.is_empty() {
         Sealed::default()
     } else {
-        match db.0.sink.seal(&mut session, now, events).await {
-            Ok(sealed) => sealed,
-            Err(error) => {
+        match pulse.watch(db.0.sink.seal(&mut session, now, events)).await {
+            Some(Ok(sealed)) => sealed,
+            Some(Err(error)) => {
                 session.rollback().await;
                 return Err(error);
             }
+            None => return Err(session.fell_silent()),
         }
     };
+    if let Err(error) = course.commit() {
+        session.rollback().await;
+        return Err(error);
+    }
     if let Err(error) = session.commit().await {
         settle(db, &sealed, error).await?;
     }
@@ -185,9 +194,14 @@ async fn settle(db: &Db, sealed: &Sealed, error: sqlx::Error) -> Result<()> {
 
 async fn ask_outcome(db: &Db, sealed: &Sealed) -> Result<bool> {
     let mut session = db.begin().await?;
-    let landed = db.0.sink.landed(&mut session, sealed).await;
-    session.rollback().await;
-    landed
+    let pulse = session.pulse();
+    match pulse.watch(db.0.sink.landed(&mut session, sealed)).await {
+        Some(landed) => {
+            session.rollback().await;
+            landed
+        }
+        None => Err(session.fell_silent()),
+    }
 }
 
 /// Ends the process between commit and announcement when the file named by `HEARTWIRE_FAULT_FILE`

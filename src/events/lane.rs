@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::OnceCell};
+use tokio::runtime::Handle;
 
 use super::pages::Pages;
 use crate::{
@@ -35,22 +35,29 @@ pub struct Lane {
     /// Whose.
     pub workspace: WorkspaceId,
     pub(super) pages: Pages,
-    /// Set once the position is known. Until then everything is held.
-    pub(super) room: OnceCell<Arc<Room>>,
+    /// Its first follower reads the position, the others wait for that.
+    pub(super) starting: tokio::sync::Mutex<()>,
     order: Mutex<Order>,
     /// Somebody is reading a gap.
-    pub(super) healing: AtomicBool,
+    healing: AtomicBool,
     pace: Duration,
     /// The runtime of the sockets: commits hand over on the store's threads, which are not for
     /// waking crowds.
     followers: Handle,
 }
 
-#[derive(Default)]
 struct Order {
+    stage: Stage,
     position: u64,
-    started: bool,
     held: BTreeMap<u64, Vec<Frame>>,
+}
+
+enum Stage {
+    /// The position is not known yet: everything is held.
+    Starting,
+    Live(Arc<Room>),
+    /// Given up: nothing is passed on or held any more. The next follower starts another lane.
+    Lost(Arc<Room>),
 }
 
 impl Lane {
@@ -59,8 +66,8 @@ impl Lane {
         Self {
             workspace,
             pages: Pages::default(),
-            room: OnceCell::new(),
-            order: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
+            order: Mutex::new(Order { stage: Stage::Starting, position: 0, held: BTreeMap::new() }),
             healing: AtomicBool::new(false),
             pace,
             followers: Handle::current(),
@@ -72,13 +79,37 @@ impl Lane {
         self.order.lock().position
     }
 
+    /// The position of a lane that is live.
+    pub(super) fn live_position(&self) -> Option<u64> {
+        let order = self.order.lock();
+        matches!(order.stage, Stage::Live(_)).then_some(order.position)
+    }
+
+    /// Its room, once there is one.
+    pub(super) fn room(&self) -> Option<Arc<Room>> {
+        match &self.order.lock().stage {
+            Stage::Starting => None,
+            Stage::Live(room) | Stage::Lost(room) => Some(room.clone()),
+        }
+    }
+
     /// Takes the counter as position. What was held meanwhile follows with the next hand-over.
     pub(super) fn start(&self, position: u64) -> Arc<Room> {
         let room = Arc::new(Room::new(position, self.pace));
         let mut order = self.order.lock();
         order.position = position;
-        order.started = true;
+        order.stage = Stage::Live(room.clone());
         room
+    }
+
+    /// Gives the lane up, if it is live: its sockets are told to refetch.
+    pub(super) fn lose(&self) {
+        let mut order = self.order.lock();
+        if let Stage::Live(room) = &order.stage {
+            room.lose();
+            order.stage = Stage::Lost(room.clone());
+            order.held.clear();
+        }
     }
 
     /// Whether something is held that cannot be passed on.
@@ -89,17 +120,19 @@ impl Lane {
     /// Takes consecutive frames from a commit, the relay or the log.
     pub(super) fn hand_over(&self, frames: Vec<Frame>) -> Need {
         let mut order = self.order.lock();
+        let room = match &order.stage {
+            Stage::Live(room) => Some(room.clone()),
+            // The starter calls again.
+            Stage::Starting => None,
+            Stage::Lost(_) => return Need::Nothing,
+        };
         if let Some(first) = frames.first().map(|frame| frame.seq) {
             let held = order.held.entry(first).or_default();
             if held.len() < frames.len() {
                 *held = frames;
             }
         }
-        let room = match self.room.get() {
-            Some(room) if order.started => room,
-            // The start is under way; the starter calls again.
-            _ => return Need::Nothing,
-        };
+        let Some(room) = room else { return Need::Nothing };
         let mut ready = Vec::new();
         while let Some(batch) = order.next() {
             ready.extend(batch);
@@ -107,7 +140,7 @@ impl Lane {
         if !ready.is_empty() {
             // Under the lane's lock: the room takes frames in the order in which they are passed.
             if let Wake::After(rest) = room.append(ready, Instant::now()) {
-                self.followers.spawn(wake(room.clone(), rest));
+                self.followers.spawn(wake(room, rest));
             }
         }
         if order.held.is_empty() { Need::Nothing } else { Need::Patience }
@@ -115,10 +148,10 @@ impl Lane {
 
     /// Shows a frame without a place in the sequence to whoever follows.
     pub(super) fn show(&self, frame: Fleeting) {
-        if let Some(room) = self.room.get()
+        if let Some(room) = self.room()
             && let Wake::After(rest) = room.show(frame, Instant::now())
         {
-            self.followers.spawn(wake(room.clone(), rest));
+            self.followers.spawn(wake(room, rest));
         }
     }
 
@@ -185,14 +218,13 @@ mod tests {
 
     fn started(position: u64) -> Arc<Lane> {
         let lane = Arc::new(Lane::new(WorkspaceId::fresh(), Duration::ZERO));
-        let room = lane.start(position);
-        assert!(lane.room.set(room).is_ok());
+        lane.start(position);
         lane
     }
 
     fn seen(lane: &Arc<Lane>, from: u64) -> Vec<u64> {
         let mut out = Vec::new();
-        lane.room.get().expect("started").follow(from, Reader { user: UserId::fresh(), rules: false }, from).copy(
+        lane.room().expect("started").follow(from, Reader { user: UserId::fresh(), rules: false }, from).copy(
             1000,
             usize::MAX,
             &mut out,
@@ -224,9 +256,20 @@ mod tests {
     async fn everything_is_held_until_the_position_is_known() {
         let lane = Arc::new(Lane::new(WorkspaceId::fresh(), Duration::ZERO));
         lane.hand_over(frames(3..=4));
-        let room = lane.start(3);
-        assert!(lane.room.set(room).is_ok());
+        lane.start(3);
         lane.hand_over(frames(5..=5));
         assert_eq!(seen(&lane, 3), [4, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_was_given_up_holds_and_needs_nothing() {
+        let lane = started(5);
+        assert_eq!(lane.hand_over(frames(8..=9)), Need::Patience);
+        lane.lose();
+        assert!(!lane.holds());
+        assert_eq!(lane.hand_over(Vec::new()), Need::Nothing, "nobody is to look for a gap again");
+        assert_eq!(lane.hand_over(frames(6..=12)), Need::Nothing);
+        assert!(!lane.holds() && lane.live_position().is_none());
+        assert_eq!(lane.position(), 5, "it keeps what proves that the counter went back");
     }
 }

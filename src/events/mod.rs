@@ -16,6 +16,7 @@ pub mod kinds;
 mod lane;
 mod lanes;
 mod log;
+mod mend;
 mod nodes;
 mod pages;
 mod poll;

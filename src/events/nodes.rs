@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::relay::Outgoing;
 use crate::ids::{RuntimeId, UserId, WorkspaceId};
 
 /// A message to every node, this one included.
@@ -63,6 +62,8 @@ pub enum Control {
         /// The frame's JSON.
         frame: String,
     },
+    /// Hints may not have reached this node's browsers: they ask for what hints are about.
+    HintsLost,
 }
 
 type Ear = Box<dyn Fn(&Control) + Send + Sync>;
@@ -71,7 +72,7 @@ type Ear = Box<dyn Fn(&Control) + Send + Sync>;
 #[derive(Default)]
 pub struct Nodes {
     ear: OnceLock<Ear>,
-    relay: OnceLock<mpsc::Sender<Outgoing>>,
+    relay: OnceLock<mpsc::Sender<Control>>,
     /// For tests of what happens when messages are lost.
     deaf: std::sync::atomic::AtomicBool,
 }
@@ -87,7 +88,7 @@ impl Nodes {
         let _ = self.ear.set(Box::new(ear));
     }
 
-    pub(super) fn connect(&self, relay: mpsc::Sender<Outgoing>) {
+    pub(super) fn connect(&self, relay: mpsc::Sender<Control>) {
         let _ = self.relay.set(relay);
     }
 
@@ -95,7 +96,7 @@ impl Nodes {
     pub fn tell(&self, message: Control) {
         self.hear(&message);
         if let Some(relay) = self.relay.get()
-            && relay.try_send(Outgoing::Control(message)).is_err()
+            && relay.try_send(message).is_err()
         {
             tracing::warn!("the relay is behind; a control message reaches this node only");
         }
@@ -107,7 +108,7 @@ impl Nodes {
         self.deaf.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
-    /// Acts on another node's message.
+    /// Acts on another node's message, or on what the relay has to say itself.
     pub(super) fn hear_other(&self, message: &Control) {
         if !self.deaf.load(std::sync::atomic::Ordering::SeqCst) {
             self.hear(message);

@@ -7,6 +7,9 @@
 //! and never loses. Publishing happens after the commit, by a task of its own, and nobody waits for
 //! it.
 
+mod outbox;
+mod parcel;
+
 use std::{
     borrow::Cow,
     collections::HashSet,
@@ -20,27 +23,26 @@ use std::{
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use redis::{Msg, RedisResult, aio::PubSubSink};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{Lanes, nodes::Control, nodes::Nodes};
 use crate::{
     db::Batch,
-    ids::{EventId, WorkspaceId},
-    protocol::event::{Event, Reduced},
+    ids::WorkspaceId,
+    protocol::event::Event,
     redis_link::{Backoff, RedisLink},
 };
 
+use outbox::{Outbox, Outgoing, outbox};
+pub use parcel::EphemeralFrame;
+use parcel::{Content, Parcel, Sent};
+
 /// A larger transaction is only named.
 const INLINE: usize = 64 << 10;
-/// What waits to be published; more is dropped, and read from the log elsewhere.
-const OUTBOX: usize = 4096;
 /// Publications of one round trip at most.
 const TOGETHER: usize = 256;
 const RESPONSE: Duration = Duration::from_secs(2);
@@ -50,59 +52,6 @@ const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_secs(5);
 /// A connection that has not brought a probe back for this long brings nothing.
 const DEAF: Duration = Duration::from_secs(12);
-
-/// Something to publish.
-pub(super) enum Outgoing {
-    /// Committed events.
-    Events(Batch),
-    /// A control message.
-    Control(Control),
-    /// A frame without a place in the sequence.
-    Ephemeral(WorkspaceId, EphemeralFrame),
-}
-
-/// A frame for whoever follows a workspace at the moment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EphemeralFrame {
-    /// The frame's JSON.
-    pub json: String,
-    /// Only for followers of the fleet's beats.
-    pub fleet: bool,
-}
-
-/// What goes over a channel.
-#[derive(Serialize, Deserialize)]
-struct Parcel<'p> {
-    /// The node that published it; it has it already.
-    node: Cow<'p, str>,
-    content: Content,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Content {
-    Events {
-        first: u64,
-        events: Vec<Sent>,
-    },
-    /// Events up to here are in the log.
-    Named(u64),
-    Control(Control),
-    Ephemeral(EphemeralFrame),
-    Probe(u64),
-}
-
-/// An event between nodes.
-#[derive(Serialize, Deserialize)]
-struct Sent {
-    id: EventId,
-    kind: String,
-    actor_type: String,
-    actor_id: Option<Uuid>,
-    payload: Box<RawValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reduced: Option<Reduced>,
-}
 
 enum Wish {
     Follow(WorkspaceId, oneshot::Sender<()>),
@@ -132,18 +81,18 @@ impl Relay {
         nodes: &Arc<Nodes>,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let (outbox, to_publish) = mpsc::channel(OUTBOX);
+        let (control, outbox, to_publish) = outbox();
         let (wishes, to_follow) = mpsc::unbounded_channel();
         let relay = Arc::new(Self {
             node,
             prefix: format!("heartwire:{hub}"),
-            outbox: outbox.clone(),
+            outbox,
             wishes,
             followed: Mutex::default(),
             echo: AtomicU64::new(0),
             well: AtomicBool::new(false),
         });
-        nodes.connect(outbox);
+        nodes.connect(control);
         lanes.connect(relay.clone());
         let publishing = relay.clone().publish(link.clone(), to_publish);
         let listening = relay.clone().listen(link, to_follow, lanes.clone(), nodes.clone());
@@ -215,7 +164,7 @@ impl Relay {
     }
 
     /// Publishes what comes, many with one round trip. What cannot be published is dropped.
-    async fn publish(self: Arc<Self>, link: RedisLink, mut outbox: mpsc::Receiver<Outgoing>) {
+    async fn publish(self: Arc<Self>, link: RedisLink, mut outbox: Outbox) {
         let mut backoff = Backoff::new();
         let mut probe = tokio::time::interval(PROBE);
         let mut probes = 0;
@@ -225,20 +174,25 @@ impl Relay {
                 Err(error) => {
                     tracing::warn!(%error, "the relay cannot publish");
                     backoff.pause().await;
-                    while outbox.try_recv().is_ok() {}
+                    outbox.drop_what_is_found_elsewhere();
                     continue;
                 }
             };
             loop {
-                let mut together = Vec::with_capacity(1);
-                tokio::select! {
-                    received = outbox.recv_many(&mut together, TOGETHER) => if received == 0 { return },
-                    _ = probe.tick() => probes += 1,
-                }
                 let mut pipe = redis::pipe();
-                if together.is_empty() {
-                    pipe.publish(self.control_channel(), self.parcel(Content::Probe(probes))).ignore();
-                }
+                let together = tokio::select! {
+                    together = outbox.next(TOGETHER) => {
+                        if together.is_empty() {
+                            return;
+                        }
+                        together
+                    }
+                    _ = probe.tick() => {
+                        probes += 1;
+                        pipe.publish(self.control_channel(), self.parcel(Content::Probe(probes))).ignore();
+                        Vec::new()
+                    }
+                };
                 for outgoing in together {
                     let (channel, parcel) = self.address(outgoing);
                     pipe.publish(channel, parcel).ignore();
@@ -263,7 +217,8 @@ impl Relay {
         nodes: Arc<Nodes>,
     ) {
         let mut backoff = Backoff::new();
-        let mut first = true;
+        // Whether something may have been published unheard.
+        let mut missed = false;
         loop {
             let connected = async {
                 let (mut sink, stream) = link.subscriptions().await?.split();
@@ -283,6 +238,7 @@ impl Relay {
                         _ => "no answer in time".to_owned(),
                     };
                     tracing::warn!(error, "the relay cannot listen");
+                    missed = true;
                     // Nobody who wants to follow waits for a server that is away.
                     while let Ok(wish) = wishes.try_recv() {
                         drop(wish);
@@ -293,11 +249,11 @@ impl Relay {
             };
             tracing::info!("the relay listens");
             backoff.reset();
-            if !first {
-                // Whatever was published meanwhile is in the log.
+            if std::mem::replace(&mut missed, true) {
+                // Events are in the log; hints are not.
                 lanes.compare_all();
+                nodes.hear_other(&Control::HintsLost);
             }
-            first = false;
             let mut heard = Instant::now();
             let mut echo = self.echo.load(Ordering::Relaxed);
             loop {
@@ -378,33 +334,6 @@ impl Relay {
             (Content::Named(_), Some(workspace)) => lanes.doubt(&[workspace]),
             (Content::Ephemeral(frame), Some(workspace)) => lanes.show_here(workspace, &frame),
             _ => {}
-        }
-    }
-}
-
-impl From<Event> for Sent {
-    fn from(event: Event) -> Self {
-        Self {
-            id: event.id,
-            kind: event.kind.into_owned(),
-            actor_type: event.actor_type.into_owned(),
-            actor_id: event.actor_id,
-            payload: event.payload,
-            reduced: event.reduced,
-        }
-    }
-}
-
-impl Sent {
-    fn event(self, workspace: WorkspaceId) -> Event {
-        Event {
-            workspace,
-            id: self.id,
-            kind: Cow::Owned(self.kind),
-            actor_type: Cow::Owned(self.actor_type),
-            actor_id: self.actor_id,
-            payload: self.payload,
-            reduced: self.reduced,
         }
     }
 }

@@ -2,15 +2,10 @@
 //! still online, never backwards in time, and nothing that somebody holds is waited for. What could
 //! not be written is put back.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Fleet;
@@ -23,12 +18,15 @@ use crate::{
 
 /// Rows of one statement at most.
 const TOGETHER: usize = 2000;
+/// Between two flushes that were asked for.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is due, with the time of its last beat.
 #[derive(Default)]
 pub(super) struct Due {
     rows: Mutex<HashMap<RuntimeId, Timestamp>>,
-    failing: AtomicBool,
+    /// Somebody was refused because nothing could be written: that is to be tried at once.
+    asked: Notify,
 }
 
 impl Due {
@@ -48,9 +46,9 @@ impl Due {
         self.rows.lock().values().min().copied()
     }
 
-    /// Whether the last flush failed.
-    pub(super) fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed)
+    /// Asks for a flush now.
+    pub(super) fn ask(&self) {
+        self.asked.notify_one();
     }
 
     fn take(&self) -> Vec<(RuntimeId, Timestamp)> {
@@ -63,8 +61,21 @@ impl Fleet {
     pub async fn keep_flushing(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(self.settings.flush_tick);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+                () = self.due.asked.notified() => {
+                    if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                        return;
+                    }
+                }
+            }
             self.flush().await;
+            if self.evidence.flush_fails() {
+                // Soon, or it counts as an outage.
+                tick.reset_after(self.settings.flush_tick.min(self.settings.beat_interval / 3));
+            }
         }
     }
 
@@ -73,17 +84,17 @@ impl Fleet {
         let mut written = 0;
         for some in self.due.take().chunks(TOGETHER) {
             match self.flush_some(some).await {
-                Ok(rows) => written += rows,
+                Ok(rows) => {
+                    written += rows;
+                    self.evidence.flushed(true);
+                }
                 Err(error) => {
                     tracing::warn!(rows = some.len(), %error, "writing beats; they are due again");
                     some.iter().for_each(|(runtime, at)| self.due.note(*runtime, *at));
                     self.metrics.flush_failures.inc();
-                    self.note_trouble();
-                    self.due.failing.store(true, Ordering::Relaxed);
-                    continue;
+                    self.evidence.flushed(false);
                 }
             }
-            self.due.failing.store(false, Ordering::Relaxed);
         }
         self.metrics.flushed_rows.inc_by(written as u64);
         written

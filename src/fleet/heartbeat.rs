@@ -88,7 +88,10 @@ impl Fleet {
         self.require_driver(&fact, driver).await?;
         let believed = began.elapsed();
         let now = self.db.clock().now();
-        let touched = self.touch_for(runtime, contact, kind).await;
+        let touched = match kind {
+            Kind::Beat => self.liveness.touch(runtime, self.next_lease(contact.connection)).await,
+            Kind::Call => self.keep_or_touch(runtime).await,
+        };
         let after_touch = began.elapsed();
         match touched {
             Touched::Was(Some(before)) if before.state != State::Marked => {
@@ -110,23 +113,30 @@ impl Fleet {
             }
             Touched::Away => {
                 self.metrics.touch_failures.inc();
-                if self.due.is_failing() {
-                    // Neither store would know of it.
+                if self.evidence.flush_fails() || !self.db.answers() {
+                    // Neither store would know of it; but one of them may be back by now.
+                    self.due.note(runtime, now);
+                    self.due.ask();
                     return Err(Error::Unavailable("neither the database nor the lease store answers".into()));
                 }
             }
         }
+        if contact.connection != 0 && touched != Touched::Away && !self.suspects.has_open(contact.connection) {
+            // The socket ended while this was in work. Whoever saw its end may have found the lease as
+            // it was before, and the lease now names a socket that nobody will see end.
+            self.suspect(contact.connection, &[runtime], self.settings.peer_grace).await;
+        }
         if !fact.online || fact.written.is_none() {
-            match self.bring_back(fact.workspace, runtime, contact.since).await? {
+            let returned = self.bring_back(fact.workspace, runtime, contact.since, now).await?;
+            // Whatever it is now, it may not have been this that changed it.
+            self.facts.drop_all_of(&[runtime]);
+            match returned {
                 Returned::Online => self.board.changed(fact.workspace, runtime, presence(contact), Some(now)),
                 Returned::StaysOffline => {
                     self.liveness.forget(&[runtime]).await;
                     return Ok(Beat::TakenOffline);
                 }
-                Returned::Gone => {
-                    self.facts.drop_all_of(&[runtime]);
-                    return Ok(Beat::Gone);
-                }
+                Returned::Gone => return Ok(Beat::Gone),
             }
         } else if touched == Touched::Away || fact.written.is_some_and(|at| now.since(at) >= self.settings.flush_after)
         {
@@ -148,25 +158,17 @@ impl Fleet {
         Ok(Beat::Recorded)
     }
 
-    /// A beat says over what it came. Any other call only keeps the lease: the socket that the lease
-    /// names is still the one whose end would say something.
-    async fn touch_for(&self, runtime: RuntimeId, contact: Contact, kind: Kind) -> Touched {
-        if kind == Kind::Call {
-            match self.liveness.keep(runtime).await {
-                Touched::Was(Some(lease)) if lease.state == State::Alive => return Touched::Was(Some(lease)),
-                Touched::Away => return Touched::Away,
-                Touched::Was(_) => {}
-            }
+    /// A beat says over what it came. Any other contact only keeps the lease: the socket that the
+    /// lease names is still the one whose end would say something.
+    pub(super) async fn keep_or_touch(&self, runtime: RuntimeId) -> Touched {
+        match self.liveness.keep(runtime).await {
+            Touched::Was(Some(lease)) if lease.state == State::Alive => Touched::Was(Some(lease)),
+            Touched::Away => Touched::Away,
+            Touched::Was(_) => self.liveness.touch(runtime, self.next_lease(0)).await,
         }
-        self.liveness.touch(runtime, self.next_lease(contact.connection)).await
     }
 
-    /// Touches the lease of a runtime that was just registered.
-    pub(super) async fn touch(self: &Arc<Self>, runtime: RuntimeId) -> Touched {
-        self.liveness.touch(runtime, self.next_lease(0)).await
-    }
-
-    pub(super) fn next_lease(&self, connection: u64) -> Lease {
+    fn next_lease(&self, connection: u64) -> Lease {
         let number = self.beats.fetch_add(1, Ordering::Relaxed);
         Lease { state: State::Alive, node: self.node, connection, number }
     }

@@ -8,6 +8,8 @@
 //! socket's end ──▶ suspect ── grace ──▶ unchanged? marker ──▶ offline        sweep ──▶ old row, no lease
 //! ```
 
+mod brake;
+mod evidence;
 mod facts;
 mod flush;
 mod heartbeat;
@@ -16,6 +18,7 @@ mod liveness;
 mod metrics;
 mod presence;
 mod register;
+mod removal;
 mod revoke;
 mod runtimes;
 mod settings;
@@ -24,12 +27,11 @@ mod sweeper;
 mod transitions;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::{
     db::Db,
@@ -37,9 +39,8 @@ use crate::{
     events::{Lanes, Nodes},
     hub::wire,
     identity::{Credentials, Driver},
-    ids::RuntimeId,
+    ids::{RuntimeId, WorkspaceId},
     protocol::daemon::{HEARTBEAT_ACK, Outbound, gone_ack},
-    time::Timestamp,
 };
 
 pub use heartbeat::{Beat, Contact};
@@ -76,7 +77,8 @@ pub struct Fleet {
     nodes: Arc<Nodes>,
     lanes: Arc<Lanes>,
     credentials: Arc<Credentials>,
-    liveness: Liveness,
+    liveness: Arc<Liveness>,
+    evidence: evidence::Evidence,
     settings: Settings,
     node_name: Arc<str>,
     /// The node in leases.
@@ -87,9 +89,7 @@ pub struct Fleet {
     transitions: transitions::Transitions,
     board: presence::Board,
     suspects: suspects::Suspects,
-    sweep_brake: Mutex<Option<Timestamp>>,
-    /// When the database last failed to answer here, or when this node began.
-    trouble: Mutex<Timestamp>,
+    sweep_brake: brake::Brake,
     metrics: Metrics,
 }
 
@@ -97,8 +97,11 @@ impl Fleet {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { db, nodes, lanes, credentials, liveness, settings, node, metrics } = parts;
-        let began = db.clock().now();
+        let liveness = Arc::new(liveness);
         Arc::new(Self {
+            evidence: evidence::Evidence::new(db.clone(), liveness.clone(), &settings),
+            suspects: suspects::Suspects::new(&settings),
+            sweep_brake: brake::Brake::new("the sweep", settings.stale_after),
             db,
             nodes,
             lanes,
@@ -112,9 +115,6 @@ impl Fleet {
             due: flush::Due::default(),
             transitions: transitions::Transitions::default(),
             board: presence::Board::default(),
-            suspects: suspects::Suspects::default(),
-            sweep_brake: Mutex::new(None),
-            trouble: Mutex::new(began),
             metrics,
         })
     }
@@ -131,7 +131,8 @@ impl Fleet {
 
     /// Whether verdicts are held because too many daemons look dead at once.
     pub fn is_braked(&self) -> bool {
-        self.suspects.is_braked() || self.sweep_is_held()
+        let now = self.db.clock().now();
+        self.suspects.are_held(now) || self.sweep_brake.is_held(now)
     }
 
     /// What is believed about these runtimes no longer holds.
@@ -174,17 +175,32 @@ impl Fleet {
     /// Whether somebody may open a socket for these runtimes: all of them, or the first refusal. One
     /// statement for those of which nothing is believed.
     pub async fn admit(&self, runtimes: &[RuntimeId], driver: &Driver) -> Result<()> {
-        let unknown: Vec<RuntimeId> = runtimes.iter().copied().filter(|id| self.facts.get(*id).is_none()).collect();
-        if !unknown.is_empty() {
-            let before = self.facts.before_reading();
-            let rows = self.db.read(async move |db| runtimes::find_all(db, &unknown).await).await?;
-            rows.iter().for_each(|row| self.facts.learn(row.id, row.into(), before));
-        }
+        self.learn_all(runtimes).await?;
         for runtime in runtimes {
             let fact = self.fact(*runtime).await?.ok_or_else(runtimes::runtime_not_found)?;
             self.require_driver(&fact, driver).await?;
         }
         Ok(())
+    }
+
+    /// The workspaces that runtimes belong to; of those that there are.
+    pub async fn homes(&self, runtimes: &[RuntimeId]) -> Result<HashMap<RuntimeId, WorkspaceId>> {
+        let mut homes = self.learn_all(runtimes).await?;
+        homes.extend(runtimes.iter().filter_map(|id| Some((*id, self.facts.get(*id)?.workspace))));
+        Ok(homes)
+    }
+
+    /// Reads the rows of which nothing is believed, in one statement; gives their workspaces, since
+    /// a belief may be dropped as soon as it is there.
+    async fn learn_all(&self, runtimes: &[RuntimeId]) -> Result<HashMap<RuntimeId, WorkspaceId>> {
+        let unknown: Vec<RuntimeId> = runtimes.iter().copied().filter(|id| self.facts.get(*id).is_none()).collect();
+        if unknown.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let before = self.facts.before_reading();
+        let rows = self.db.read(async move |db| runtimes::find_all(db, &unknown).await).await?;
+        rows.iter().for_each(|row| self.facts.learn(row.id, row.into(), before));
+        Ok(rows.into_iter().map(|row| (row.id, row.workspace_id)).collect())
     }
 
     /// A daemon's socket opened for these runtimes.

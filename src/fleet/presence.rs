@@ -11,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -75,6 +76,8 @@ impl Fleet {
     pub async fn keep_showing(self: Arc<Self>, stop: CancellationToken) {
         let mut turn = tokio::time::interval(PACE);
         turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Pictures are read from the stores, which may take their time; changes do not wait for it.
+        let mut painting = JoinSet::new();
         while stop.run_until_cancelled(turn.tick()).await.is_some() {
             let changes = std::mem::take(&mut *self.board.changes.lock());
             for (workspace, runtimes) in changes {
@@ -88,11 +91,22 @@ impl Fleet {
                 let frame = json!({ "type": "runtime:beats", "payload": { "runtimes": runtimes } });
                 self.lanes.show(workspace, &EphemeralFrame { json: frame.to_string(), fleet: true });
             }
-            let pictures = std::mem::take(&mut *self.board.pictures.lock());
-            for workspace in pictures {
-                match self.picture(workspace).await {
-                    Ok(frame) => self.lanes.show_to_own(workspace, &frame),
-                    Err(error) => tracing::debug!(%workspace, %error, "a picture of the fleet"),
+            while painting.try_join_next().is_some() {}
+            if painting.is_empty() && !self.board.pictures.lock().is_empty() {
+                painting.spawn(self.clone().paint());
+            }
+        }
+    }
+
+    /// Shows the pictures that are wanted. One that cannot be painted now is wanted still.
+    async fn paint(self: Arc<Self>) {
+        let pictures = std::mem::take(&mut *self.board.pictures.lock());
+        for workspace in pictures {
+            match self.picture(workspace).await {
+                Ok(frame) => self.lanes.show_to_own(workspace, &frame),
+                Err(error) => {
+                    tracing::debug!(%workspace, %error, "a picture of the fleet");
+                    self.show_picture(workspace);
                 }
             }
         }

@@ -14,6 +14,7 @@ use super::{
     Fleet,
     lease::State,
     liveness::Touched,
+    presence::presence_of,
     runtimes::{self, OFFLINE, ONLINE, Row},
 };
 use crate::{
@@ -132,19 +133,25 @@ impl Fleet {
         let before = self.facts.before_reading();
         let online: Vec<&Row> = rows.iter().filter(|row| row.status == ONLINE).collect();
         online.iter().for_each(|row| self.facts.learn(row.id, (*row).into(), before));
-        let touches = online.iter().map(|row| self.touch(row.id));
+        let touches = online.iter().map(|row| self.keep_or_touch(row.id));
         let touched = futures_util::future::join_all(touches).await;
         for (row, touched) in online.iter().zip(touched) {
-            match touched {
+            let now = self.db.clock().now();
+            let presence = match touched {
+                Touched::Was(Some(lease)) if lease.state == State::Alive => presence_of(ONLINE, Some(lease)),
                 // A verdict was under way, and may have found the row as it was before.
                 Touched::Was(Some(lease)) if lease.state == State::Marked => {
                     self.facts.drop_all_of(&[row.id]);
-                    self.bring_back(row.workspace_id, row.id, self.db.clock().now()).await?;
+                    self.bring_back(row.workspace_id, row.id, now, now).await?;
+                    Presence::Http
                 }
-                Touched::Was(_) => {}
-                Touched::Away => self.due.note(row.id, self.db.clock().now()),
-            }
-            self.board.changed(row.workspace_id, row.id, Presence::Http, row.last_seen_at);
+                Touched::Was(_) => Presence::Http,
+                Touched::Away => {
+                    self.due.note(row.id, now);
+                    Presence::Http
+                }
+            };
+            self.board.changed(row.workspace_id, row.id, presence, row.last_seen_at);
         }
         self.metrics.ready.inc_by(rows.iter().filter(|row| row.created_at == row.updated_at).count() as u64);
         Ok(())

@@ -5,9 +5,9 @@
 //! whoever touches a marker reads the row and brings it back. After the commit the leases are looked
 //! at once more, and what was touched in between is undone.
 //!
-//! A verdict counts only if the lease store was well, and had its data, from beginning to end. And
-//! when more than half of at least ten daemons look dead at once, it is more likely the network:
-//! the brake holds all verdicts until a fifth of them is back, or for a stale window.
+//! A verdict counts only if the lease store was well, and had its data, and this node was listening,
+//! from beginning to end; else a fresh grace begins. The brake (`brake.rs`) holds them all when too
+//! many daemons look dead at once.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,24 +20,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Fleet, Settings,
+    brake::{Brake, DaemonKey, Ruling},
+    evidence::Generation,
     lease::{Lease, State},
 };
 use crate::{
     db::{Arm, Tx, lists},
     error::Result,
     events::{Control, kinds},
-    ids::{RuntimeId, UserId, WorkspaceId},
+    ids::{RuntimeId, WorkspaceId},
     protocol::{event::Actor, runtime::Presence},
     time::Timestamp,
 };
 
 /// Between two looks at the suspects.
 const LOOK: Duration = Duration::from_millis(500);
-/// The brake needs at least so many daemons.
-pub(super) const BRAKE_DAEMONS: usize = 10;
-
-/// A machine: what counts for the brake.
-pub(super) type DaemonKey = (WorkspaceId, Option<UserId>, Arc<str>);
 
 /// How a daemon's socket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,35 +55,40 @@ struct Suspect {
     ended_at: Timestamp,
     due: Timestamp,
     grace: Duration,
-    /// [`super::liveness::Health::changes`] when the grace began.
-    changes: u64,
-    /// The brake has let it go: it does not count for the brake again.
-    released: bool,
-}
-
-struct Brake {
-    since: Timestamp,
-    daemons: usize,
+    /// As it was when the grace began.
+    generation: Generation,
 }
 
 /// The suspects of this node.
-#[derive(Default)]
 pub(super) struct Suspects {
     list: Mutex<HashMap<RuntimeId, Suspect>>,
     /// The daemons with open sockets here, by socket.
     present: Mutex<HashMap<u64, HashSet<DaemonKey>>>,
-    brake: Mutex<Option<Brake>>,
+    brake: Brake,
 }
 
 impl Suspects {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            list: Mutex::default(),
+            present: Mutex::default(),
+            brake: Brake::new("the verdict on lost sockets", settings.stale_after),
+        }
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.list.lock().len()
     }
 
     /// Whether verdicts are held.
-    pub(super) fn is_braked(&self) -> bool {
-        self.brake.lock().is_some()
+    pub(super) fn are_held(&self, now: Timestamp) -> bool {
+        self.brake.is_held(now)
+    }
+
+    /// Whether a socket is open here.
+    pub(super) fn has_open(&self, connection: u64) -> bool {
+        self.present.lock().contains_key(&connection)
     }
 }
 
@@ -99,13 +101,22 @@ impl Fleet {
     /// A daemon's socket has ended. Its runtimes are suspects if the last beat of each came over it.
     pub async fn socket_ended(&self, connection: u64, runtimes: &[RuntimeId], parting: Parting) {
         self.suspects.present.lock().remove(&connection);
+        let now = self.evidence.look();
         let Settings { peer_grace, silent_grace, .. } = &self.settings;
         let grace = match parting {
             Parting::Asked => return,
             Parting::Seen => *peer_grace,
-            Parting::Silent(silence) => silent_grace.saturating_sub(silence),
+            // What was said while this node stood still was not heard.
+            Parting::Silent(silence) => {
+                silent_grace.saturating_sub(silence.min(now.since(self.evidence.listening_since())))
+            }
         };
-        let health = self.liveness.health();
+        self.suspect(connection, runtimes, grace).await;
+    }
+
+    /// Suspects those runtimes whose lease names a socket that has ended.
+    pub(super) async fn suspect(&self, connection: u64, runtimes: &[RuntimeId], grace: Duration) {
+        let generation = self.evidence.generation();
         // A store that is away has no fresh evidence; the sweep decides.
         let Some(picture) = self.liveness.read(runtimes).await else { return };
         let now = self.db.clock().now();
@@ -128,8 +139,7 @@ impl Fleet {
                 ended_at: now,
                 due: now.plus(grace),
                 grace,
-                changes: health.changes,
-                released: false,
+                generation,
             };
             self.suspects.list.lock().insert(*runtime, suspect);
             self.metrics.suspects.inc();
@@ -147,20 +157,20 @@ impl Fleet {
 
     /// Looks at the suspects whose grace is over.
     pub async fn judge(self: &Arc<Self>) {
-        let now = self.db.clock().now();
-        let braked = self.suspects.is_braked();
+        let now = self.evidence.look();
         let ids: Vec<RuntimeId> = {
             let list = self.suspects.list.lock();
-            if !braked && !list.values().any(|suspect| suspect.due <= now) {
+            if !self.suspects.brake.is_pulled() && !list.values().any(|suspect| suspect.due <= now) {
                 return;
             }
             list.keys().copied().collect()
         };
-        let health = self.liveness.health();
+        let generation = self.evidence.generation();
         let Some(picture) = self.liveness.read(&ids).await else {
             self.renew_graces(&ids, now);
             return;
         };
+        let well = self.liveness.health().well;
         let due = {
             let mut list = self.suspects.list.lock();
             for (id, lease) in ids.iter().zip(&picture.0) {
@@ -170,23 +180,24 @@ impl Fleet {
                 }
             }
             let found: HashMap<RuntimeId, Option<Lease>> = ids.iter().copied().zip(picture.0).collect();
-            if self.hold(&mut list, now) {
+            if self.verdicts_are_held(&mut list, now) {
                 return;
             }
             let mut due = Vec::new();
             for (id, suspect) in list.iter_mut().filter(|(_, suspect)| suspect.due <= now) {
-                if suspect.changes == health.changes && health.well {
+                if suspect.generation == generation && well {
                     due.push(*id);
                 } else {
-                    // The store was away, or has lost its data: nothing follows from what is there.
-                    suspect.changes = health.changes;
+                    // The store was away or lost its data, or we stood still: nothing follows from
+                    // what is there.
+                    suspect.generation = generation;
                     suspect.due = now.plus(suspect.grace);
                 }
             }
             due.into_iter().filter_map(|id| Some((id, *found.get(&id)?, list.remove(&id)?))).collect::<Vec<_>>()
         };
         if !due.is_empty() {
-            self.condemn(due).await;
+            self.condemn(due, now).await;
         }
     }
 
@@ -199,48 +210,28 @@ impl Fleet {
         }
     }
 
-    /// Whether verdicts are held now: pulls the brake, or lets it go.
-    fn hold(&self, list: &mut HashMap<RuntimeId, Suspect>, now: Timestamp) -> bool {
+    /// Asks the brake, with the daemons whose leases name this node.
+    fn verdicts_are_held(&self, list: &mut HashMap<RuntimeId, Suspect>, now: Timestamp) -> bool {
         let present: HashSet<DaemonKey> = self.suspects.present.lock().values().flatten().cloned().collect();
-        let dead: HashSet<&DaemonKey> = list
-            .values()
-            .filter(|suspect| !suspect.released)
-            .map(|suspect| &suspect.daemon)
-            .filter(|daemon| !present.contains(*daemon))
-            .collect();
-        let (dead, all) = (dead.len(), dead.len() + present.len());
-        let mut brake = self.suspects.brake.lock();
-        match &*brake {
-            None if all >= BRAKE_DAEMONS && dead * 2 > all => {
-                tracing::error!(dead, of = all, "more than half of the daemons look dead at once: verdicts are held");
-                self.metrics.brakes.inc();
-                *brake = Some(Brake { since: now, daemons: dead });
-                true
-            }
-            None => false,
-            Some(Brake { since, daemons }) => {
-                let back = daemons.saturating_sub(dead);
-                if back * 5 < *daemons && now.since(*since) < self.settings.stale_after {
-                    return true;
-                }
-                tracing::warn!(back, of = *daemons, "verdicts are given again, after a fresh grace");
-                *brake = None;
-                for suspect in list.values_mut() {
-                    suspect.released = true;
-                    suspect.due = now.plus(suspect.grace);
-                }
-                true
-            }
+        let dead = list.values().map(|suspect| &suspect.daemon).filter(|daemon| !present.contains(*daemon));
+        let ruling = self.suspects.brake.judge(dead.cloned().collect(), &present, 0, now);
+        match ruling {
+            Ruling::Free => return false,
+            Ruling::Pulled => drop(self.metrics.brakes.inc()),
+            Ruling::Held => {}
+            Ruling::LetGo => list.values_mut().for_each(|suspect| suspect.due = now.plus(suspect.grace)),
         }
+        true
     }
 
     /// Takes suspects offline whose lease is still what was found: what this node left, or nothing.
-    async fn condemn(self: &Arc<Self>, due: Vec<(RuntimeId, Option<Lease>, Suspect)>) {
+    async fn condemn(self: &Arc<Self>, due: Vec<(RuntimeId, Option<Lease>, Suspect)>, now: Timestamp) {
         let mut marked: HashMap<WorkspaceId, Vec<(RuntimeId, Timestamp, Lease)>> = HashMap::new();
         for (runtime, found, suspect) in due {
             let marker = suspect.lease.saying(State::Marked);
             if self.liveness.swap(runtime, found, marker).await == Some(true) {
                 marked.entry(suspect.workspace).or_default().push((runtime, suspect.ended_at, marker));
+                self.suspects.brake.condemned(suspect.daemon, now);
             } else {
                 // Alive, run out in between, or lost: the next look tells which.
                 self.suspects.list.lock().insert(runtime, suspect);
@@ -250,7 +241,6 @@ impl Fleet {
             if let Err(error) = self.take_offline(workspace, &runtimes).await {
                 // The marker makes the next touch read the row; without one the sweep decides.
                 tracing::warn!(%workspace, %error, "taking runtimes offline");
-                self.note_trouble();
             }
         }
     }
@@ -285,7 +275,7 @@ impl Fleet {
         let now = self.db.clock().now();
         for (runtime, lease) in offline.iter().zip(self.leases(&offline).await) {
             if lease.is_some_and(|lease| marker.get(runtime) != Some(&lease)) {
-                self.bring_back(workspace, *runtime, now).await?;
+                self.bring_back(workspace, *runtime, now, now).await?;
             }
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! The sweep: runtimes whose row is old and whose lease is gone. It knows daemons that never had a
 //! socket, and what a node that is gone itself was suspecting. One node sweeps.
 //!
-//! Its evidence is old, so it is held back for a stale window after this node began, and after each
-//! change of the database's or the lease store's health: what was not written meanwhile says
-//! nothing. A lease store that stays away after that no longer counts, and the rows decide.
+//! Its evidence is old, so it says nothing for a stale window after there was trouble with what it
+//! rests on (`evidence.rs`), and nothing this time if the lease store could not be read. A store that
+//! stays away for longer than that no longer counts, and the rows decide: beats reach them by
+//! themselves meanwhile.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -15,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Fleet,
+    brake::{DaemonKey, Ruling},
     lease::State,
-    suspects::{BRAKE_DAEMONS, DaemonKey},
 };
 use crate::{
     db::{Arm, Session, Tx, lease, lists, on},
@@ -27,12 +28,14 @@ use crate::{
     time::Timestamp,
 };
 
-/// Rows of one sweep at most; the next one goes on.
-const TOGETHER: i64 = 5000;
+/// Rows that one sweep takes offline at most; the next one goes on. What is judged has no limit: the
+/// brake must see how many there are.
+const TOGETHER: usize = 5000;
 const JOB: &str = "sweep";
 
+/// An online row that is old.
 #[derive(sqlx::FromRow)]
-struct Candidate {
+struct Stale {
     id: RuntimeId,
     workspace_id: WorkspaceId,
     owner_id: Option<UserId>,
@@ -58,86 +61,94 @@ impl Fleet {
                 Ok(true) => {
                     self.sweep().await;
                 }
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "asking for the sweep");
-                    self.note_trouble();
-                }
+                // What this node thought of the fleet is another's to judge.
+                Ok(false) => self.sweep_brake.clear(),
+                Err(error) => tracing::warn!(%error, "asking for the sweep"),
             }
         }
     }
 
-    /// Sweeps once.
+    /// Sweeps once. What goes wrong in one part, or in one workspace, keeps nothing else from being
+    /// done.
     pub async fn sweep(&self) -> Swept {
         let began = Instant::now();
-        let swept = async {
-            let offline = self.sweep_stale().await?;
-            let removed = self.remove_forgotten().await?;
-            Result::<_>::Ok(Swept { offline, removed })
-        };
-        let swept = swept.await.unwrap_or_else(|error| {
+        let offline = self.sweep_stale().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "sweeping");
-            self.note_trouble();
-            Swept::default()
+            0
+        });
+        let removed = self.remove_forgotten().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "removing runtimes that nobody came back to");
+            0
         });
         self.metrics.sweep_seconds.observe(began.elapsed().as_secs_f64());
-        swept
-    }
-
-    /// Old evidence says nothing for a while.
-    pub(super) fn note_trouble(&self) {
-        *self.trouble.lock() = self.db.clock().now();
-    }
-
-    /// Until when old evidence is held back.
-    fn held_until(&self) -> Timestamp {
-        let trouble = (*self.trouble.lock()).max(self.liveness.health().changed_at);
-        trouble.plus(self.settings.stale_after)
+        Swept { offline, removed }
     }
 
     async fn sweep_stale(&self) -> Result<usize> {
-        let now = self.db.clock().now();
-        if now < self.held_until() {
+        let now = self.evidence.look();
+        if now < self.evidence.old_until() {
+            self.sweep_brake.clear();
             return Ok(0);
         }
         let before = now.minus(self.settings.stale_after);
-        let (candidates, daemons) = self.db.read(async move |db| candidates(db, before).await).await?;
-        if candidates.is_empty() {
+        let (stale, daemons) = self.db.read(async move |db| stale(db, before).await).await?;
+        if stale.is_empty() {
+            self.sweep_brake.clear();
             return Ok(0);
         }
-        let ids: Vec<RuntimeId> = candidates.iter().map(|row| row.id).collect();
-        let dead: Vec<Candidate> = match self.liveness.read(&ids).await {
-            Some(picture) => {
-                let alive = |lease: Option<super::lease::Lease>| lease.is_some_and(|l| l.state == State::Alive);
-                let pairs = candidates.into_iter().zip(picture.0);
-                pairs.filter(|(_, lease)| !alive(*lease)).map(|(row, _)| row).collect()
-            }
-            None => candidates,
-        };
-        if dead.is_empty() || self.sweep_is_braked(&dead, daemons, now) {
+        let Some(mut dead) = self.without_lease(stale, now).await else { return Ok(0) };
+        if self.sweep_is_held(&dead, daemons, now) {
             return Ok(0);
         }
+        dead.truncate(TOGETHER);
         let mut by_workspace: BTreeMap<WorkspaceId, Vec<RuntimeId>> = BTreeMap::new();
         dead.iter().for_each(|row| by_workspace.entry(row.workspace_id).or_default().push(row.id));
         let mut count = 0;
         for (workspace, ids) in by_workspace {
-            let offline = self.sweep_workspace(workspace, ids, before).await?;
-            self.liveness.forget(&offline).await;
-            self.metrics.offline("stale", offline.len() as u64);
-            offline.iter().for_each(|id| self.board.changed(workspace, *id, Presence::Offline, None));
-            count += offline.len();
+            match self.sweep_workspace(workspace, ids, before).await {
+                Ok(offline) => count += offline,
+                Err(error) => tracing::warn!(%workspace, %error, "taking stale runtimes offline"),
+            }
         }
         Ok(count)
     }
 
-    async fn sweep_workspace(
-        &self,
-        workspace: WorkspaceId,
-        ids: Vec<RuntimeId>,
-        before: Timestamp,
-    ) -> Result<Vec<RuntimeId>> {
+    /// Those of them that no lease says are alive; `None` if the leases could not be read.
+    async fn without_lease(&self, stale: Vec<Stale>, now: Timestamp) -> Option<Vec<Stale>> {
+        let ids: Vec<RuntimeId> = stale.iter().map(|row| row.id).collect();
+        let before = self.liveness.health();
+        let picture = self.liveness.read(&ids).await;
+        if self.liveness.health() != before {
+            // It went away, came back or lost its data in the midst.
+            return None;
+        }
+        match picture {
+            Some(picture) => {
+                let pairs = stale.into_iter().zip(picture.0);
+                let dead = pairs.filter(|(_, lease)| lease.is_none_or(|lease| lease.state != State::Alive));
+                Some(dead.map(|(row, _)| row).collect())
+            }
+            None => self.evidence.leases_stay_away(now).then_some(stale),
+        }
+    }
+
+    /// Whether so many daemons look dead at once that it is more likely something else.
+    fn sweep_is_held(&self, dead: &[Stale], daemons: usize, now: Timestamp) -> bool {
+        let dead: HashSet<DaemonKey> =
+            dead.iter().map(|row| (row.workspace_id, row.owner_id, row.daemon_id.as_str().into())).collect();
+        let living = daemons.saturating_sub(dead.len());
+        let ruling = self.sweep_brake.judge(dead, &HashSet::new(), living, now);
+        if ruling == Ruling::Pulled {
+            self.metrics.brakes.inc();
+        }
+        // Once let go, the next sweep takes what is still stale by then.
+        ruling != Ruling::Free
+    }
+
+    async fn sweep_workspace(&self, workspace: WorkspaceId, ids: Vec<RuntimeId>, before: Timestamp) -> Result<usize> {
         let (nodes, clock) = (self.nodes.clone(), self.db.clock().clone());
-        self.db
+        let offline = self
+            .db
             .write(workspace, async move |tx| {
                 let offline = take_offline(tx, &ids, before, clock.now()).await?;
                 if !offline.is_empty() {
@@ -148,83 +159,21 @@ impl Fleet {
                 }
                 Ok(offline)
             })
-            .await
-    }
-
-    /// Whether so many daemons look dead at once that it is more likely something else. Held for one
-    /// stale window from when that was first seen.
-    fn sweep_is_braked(&self, dead: &[Candidate], all: usize, now: Timestamp) -> bool {
-        let dead: HashSet<DaemonKey> =
-            dead.iter().map(|row| (row.workspace_id, row.owner_id, row.daemon_id.as_str().into())).collect();
-        let mut since = self.sweep_brake.lock();
-        if all < BRAKE_DAEMONS || dead.len() * 2 <= all {
-            *since = None;
-            return false;
-        }
-        let first = since.is_none();
-        let held = now < since.get_or_insert(now).plus(self.settings.stale_after);
-        if first {
-            tracing::error!(dead = dead.len(), of = all, "more than half of the daemons look stale: the sweep is held");
-            self.metrics.brakes.inc();
-        }
-        held
-    }
-
-    /// Whether the sweep's verdicts are held.
-    pub(super) fn sweep_is_held(&self) -> bool {
-        let now = self.db.clock().now();
-        self.sweep_brake.lock().is_some_and(|since| now < since.plus(self.settings.stale_after))
-    }
-
-    /// Removes offline runtimes that nobody has come back to.
-    async fn remove_forgotten(&self) -> Result<usize> {
-        let before = self.db.clock().now().minus(self.settings.runtime_ttl);
-        let forgotten: Vec<(RuntimeId, WorkspaceId)> = self
-            .db
-            .read(async move |db| {
-                on!(db, |c| sqlx::query_as(
-                    "SELECT id, workspace_id FROM agent_runtime
-                     WHERE status = 'offline' AND COALESCE(last_seen_at, created_at) < $1
-                     ORDER BY id LIMIT 500"
-                )
-                .bind(before)
-                .fetch_all(c))
-            })
             .await?;
-        let mut by_workspace: BTreeMap<WorkspaceId, Vec<RuntimeId>> = BTreeMap::new();
-        forgotten.into_iter().for_each(|(id, workspace)| by_workspace.entry(workspace).or_default().push(id));
-        let mut count = 0;
-        for (workspace, ids) in by_workspace {
-            let nodes = self.nodes.clone();
-            let removed = self
-                .db
-                .write(workspace, async move |tx| {
-                    let removed = remove(tx, &ids, before).await?;
-                    if !removed.is_empty() {
-                        tx.emit(kinds::runtimes_changed(workspace, Actor::System, "runtime_gc", &removed));
-                        let (nodes, ids) = (nodes.clone(), removed.clone());
-                        tx.after_commit(move || nodes.tell(Control::RuntimesGone { ids }));
-                    }
-                    Ok(removed.len())
-                })
-                .await?;
-            if removed > 0 {
-                tracing::info!(%workspace, runtimes = removed, "removed: offline for too long");
-            }
-            count += removed;
-        }
-        Ok(count)
+        self.liveness.forget(&offline).await;
+        self.metrics.offline("stale", offline.len() as u64);
+        offline.iter().for_each(|id| self.board.changed(workspace, *id, Presence::Offline, None));
+        Ok(offline.len())
     }
 }
 
-/// Online rows that are old, and how many daemons are online at all.
-async fn candidates(db: &mut Session, before: Timestamp) -> Result<(Vec<Candidate>, usize)> {
-    let rows: Vec<Candidate> = on!(db, |c| sqlx::query_as(
+/// Online rows that are old, the oldest first, and how many daemons are online at all.
+async fn stale(db: &mut Session, before: Timestamp) -> Result<(Vec<Stale>, usize)> {
+    let rows: Vec<Stale> = on!(db, |c| sqlx::query_as(
         "SELECT id, workspace_id, owner_id, daemon_id FROM agent_runtime
-         WHERE status = 'online' AND last_seen_at < $1 ORDER BY last_seen_at LIMIT $2"
+         WHERE status = 'online' AND last_seen_at < $1 ORDER BY last_seen_at"
     )
     .bind(before)
-    .bind(TOGETHER)
     .fetch_all(c))?;
     if rows.is_empty() {
         return Ok((rows, 0));
@@ -267,37 +216,6 @@ async fn take_offline(tx: &mut Tx, ids: &[RuntimeId], before: Timestamp, now: Ti
             .bind(lists::ids(ids.iter().copied()))
             .bind(before)
             .bind(now)
-            .fetch_all(c)
-            .await
-        }
-    };
-    tx.note(rows)
-}
-
-async fn remove(tx: &mut Tx, ids: &[RuntimeId], before: Timestamp) -> Result<Vec<RuntimeId>> {
-    let rows: sqlx::Result<Vec<RuntimeId>> = match tx.arm() {
-        Arm::Postgres(c) => {
-            sqlx::query_scalar(
-                "WITH held AS (
-                     SELECT id FROM agent_runtime
-                     WHERE id = ANY($1) AND status = 'offline' AND COALESCE(last_seen_at, created_at) < $2
-                     ORDER BY id FOR UPDATE
-                 )
-                 DELETE FROM agent_runtime r USING held WHERE r.id = held.id RETURNING r.id",
-            )
-            .bind(ids)
-            .bind(before)
-            .fetch_all(c)
-            .await
-        }
-        Arm::Sqlite(c) => {
-            sqlx::query_scalar(
-                "DELETE FROM agent_runtime
-                 WHERE id IN (SELECT unhex(value) FROM json_each($1))
-                   AND status = 'offline' AND COALESCE(last_seen_at, created_at) < $2 RETURNING id",
-            )
-            .bind(lists::ids(ids.iter().copied()))
-            .bind(before)
             .fetch_all(c)
             .await
         }

@@ -7,7 +7,7 @@ use crate::{
     fleet::Fleet,
     hub::{Close, Registry, wire},
     identity::Credentials,
-    protocol::close,
+    protocol::{browser::Outbound, close},
 };
 
 /// Acts on control messages.
@@ -50,6 +50,7 @@ impl Ears {
             Control::Hint { user, but_not_in, frame } => {
                 self.registry.send_to_user(*user, &wire::text(frame), *but_not_in);
             }
+            Control::HintsLost => self.registry.send_to_browsers(&wire::text(&Outbound::PersonalResync {}.json())),
         }
     }
 }

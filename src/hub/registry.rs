@@ -118,6 +118,15 @@ impl Registry {
         });
     }
 
+    /// Sends a ready frame to every browser that has authenticated.
+    pub fn send_to_browsers(&self, frame: &Bytes) {
+        self.each(|socket| {
+            if socket.follows.is_some() && socket.holder.lock().is_some() {
+                socket.peer.send(frame.clone());
+            }
+        });
+    }
+
     /// Whether a person has so many browsers here already.
     pub fn has_as_many(&self, user: UserId, most: usize) -> bool {
         self.browsers.lock().get(&user).is_some_and(|count| *count >= most)
@@ -138,6 +147,16 @@ impl Registry {
     pub fn holders(&self) -> Vec<(Holder, Option<WorkspaceId>)> {
         let sockets = self.sockets.lock();
         sockets.values().filter_map(|socket| Some(((*socket.holder.lock())?, socket.follows))).collect()
+    }
+
+    /// Which runtimes the open daemon sockets drive, and for whom.
+    pub fn driven(&self) -> Vec<(UserId, Vec<RuntimeId>)> {
+        let sockets = self.sockets.lock();
+        let daemons = sockets.values().filter_map(|socket| {
+            let runtimes: Vec<RuntimeId> = socket.drives.lock().iter().copied().collect();
+            Some(((*socket.holder.lock())?.user, runtimes)).filter(|(_, runtimes)| !runtimes.is_empty())
+        });
+        daemons.collect()
     }
 
     /// Closes a person's browsers that follow a workspace.

@@ -99,6 +99,9 @@ pub enum Outbound {
     },
     /// The answer to `ping`.
     Pong {},
+    /// Hints may have been lost: the client asks for what they are about.
+    #[serde(rename = "personal:resync")]
+    PersonalResync {},
     /// A frame that could not be read.
     Error {
         /// What was wrong.

@@ -160,7 +160,7 @@ async fn a_reader_that_pauses_is_served_when_it_is_back(backend: Backend) {
     tokio::time::sleep(Duration::from_secs(2)).await;
     check(&mut paused).await;
     hub.app.emit(&[(hub.workspace, 1)], "q", 0).await.unwrap();
-    assert_eq!(paused.next().await["seq"], 20_001, "and live again");
+    assert_eq!(paused.next_of("test:event").await["seq"], 20_001, "and live again");
 }
 
 /// Requests whose clients go away at any moment, on PostgreSQL: no session is left inside a

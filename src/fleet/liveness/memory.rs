@@ -64,7 +64,7 @@ impl Memory {
     }
 
     pub(super) fn health(&self) -> Health {
-        Health { well: true, changes: 0, changed_at: self.began }
+        Health { well: true, changes: 0, lost_at: self.began }
     }
 }
 

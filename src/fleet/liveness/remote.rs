@@ -1,6 +1,7 @@
 //! Leases in Redis. All touches of this node go out together, one pipeline per tick, on a connection
-//! of their own; everything else uses another. A server that does not answer in time is taken for
-//! away: what waits is told so at once, and so is everybody who comes until it answers again.
+//! of their own; everything else uses another. Neither reconnects by itself: what one of them
+//! cannot do ends both, and both are made anew. Until they are, the server is away: what waits is
+//! told so at once, and so is everybody who comes.
 
 use std::{
     sync::{
@@ -26,6 +27,9 @@ const ANSWER: Duration = Duration::from_millis(150);
 const BULK_ANSWER: Duration = Duration::from_secs(2);
 /// Between two looks at a server that is away.
 const PROBE: Duration = Duration::from_millis(250);
+/// Between two questions over the connection that no beat uses: nobody else may find out that it is
+/// dead until somebody's life depends on it.
+const ASK: Duration = Duration::from_secs(5);
 /// Keys of one command at most.
 const TOGETHER: usize = 1000;
 
@@ -42,11 +46,20 @@ struct Waiting {
 }
 
 struct State {
-    bulk: Option<MultiplexedConnection>,
+    /// Nothing while the server is away.
+    link: Option<Link>,
     /// Of the server's data: another one means that everything was lost.
     generation: String,
     changes: u64,
-    changed_at: Timestamp,
+    lost_at: Timestamp,
+}
+
+/// What there is for as long as both connections are well.
+#[derive(Clone)]
+struct Link {
+    bulk: MultiplexedConnection,
+    /// Ends both.
+    end: CancellationToken,
 }
 
 /// See the module.
@@ -56,8 +69,6 @@ pub struct Remote {
     clock: Clock,
     queue: Mutex<Vec<Waiting>>,
     waiting: Notify,
-    /// Somebody found that the server has lost its data.
-    lost: Notify,
     state: Mutex<State>,
     round_trips: AtomicU64,
 }
@@ -70,15 +81,14 @@ impl Remote {
         clock: Clock,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let now = clock.now();
+        let lost_at = clock.now();
         let remote = Arc::new(Self {
             prefix: format!("heartwire:{prefix}"),
             ttl,
             clock,
             queue: Mutex::default(),
             waiting: Notify::new(),
-            lost: Notify::new(),
-            state: Mutex::new(State { bulk: None, generation: String::new(), changes: 0, changed_at: now }),
+            state: Mutex::new(State { link: None, generation: String::new(), changes: 0, lost_at }),
             round_trips: AtomicU64::new(0),
         });
         let work = remote.clone().run(link);
@@ -117,11 +127,8 @@ impl Remote {
             }
             command.arg(self.generation_key());
             let mut values: Vec<Option<String>> = self.bulk(&command).await?;
-            if values.pop().flatten().as_ref() != Some(&self.state.lock().generation) {
-                // What is absent here was lost, and says nothing about anybody.
-                self.lost.notify_one();
-                return None;
-            }
+            // What is absent from other data than ours was lost, and says nothing about anybody.
+            self.require_generation(values.pop().flatten().as_ref())?;
             leases.extend(values.into_iter().map(|text| Lease::parse(&text?)));
         }
         Some(Picture(leases))
@@ -147,7 +154,7 @@ impl Remote {
 
     pub(super) fn health(&self) -> Health {
         let state = self.state.lock();
-        Health { well: state.bulk.is_some(), changes: state.changes, changed_at: state.changed_at }
+        Health { well: state.link.is_some(), changes: state.changes, lost_at: state.lost_at }
     }
 
     pub(super) fn round_trips(&self) -> u64 {
@@ -163,14 +170,28 @@ impl Remote {
     }
 
     async fn bulk<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
-        let mut connection = self.state.lock().bulk.clone()?;
-        match command.query_async(&mut connection).await {
+        let mut link = self.state.lock().link.clone()?;
+        match command.query_async(&mut link.bulk).await {
             Ok(value) => Some(value),
             Err(error) => {
                 tracing::warn!(%error, "the lease store does not answer");
+                link.end.cancel();
                 None
             }
         }
+    }
+
+    /// Ends the connections if the server's data are not what they were.
+    fn require_generation(&self, found: Option<&String>) -> Option<()> {
+        let state = self.state.lock();
+        if found == Some(&state.generation) {
+            return Some(());
+        }
+        if let Some(link) = &state.link {
+            tracing::warn!("the lease store has lost its data");
+            link.end.cancel();
+        }
+        None
     }
 
     async fn run(self: Arc<Self>, link: RedisLink) {
@@ -179,8 +200,13 @@ impl Remote {
             match self.connect(&link).await {
                 Ok((touches, bulk, generation)) => {
                     tracing::info!("the lease store answers");
-                    self.begin(bulk, generation);
-                    self.tick(touches).await;
+                    let end = CancellationToken::new();
+                    self.begin(Link { bulk, end: end.clone() }, generation);
+                    tokio::select! {
+                        () = end.cancelled() => {}
+                        () = self.tick(touches) => {}
+                        () = self.ask() => {}
+                    }
                     self.end();
                     tracing::warn!("the lease store does not answer; beats are recorded in the database");
                 }
@@ -214,35 +240,43 @@ impl Remote {
             .map(|(generation,): (String,)| generation)
     }
 
-    fn begin(&self, bulk: MultiplexedConnection, generation: String) {
+    fn begin(&self, link: Link, generation: String) {
         let mut state = self.state.lock();
-        state.bulk = Some(bulk);
-        state.generation = generation;
+        state.link = Some(link);
         state.changes += 1;
-        state.changed_at = self.clock.now();
+        if state.generation != generation {
+            state.lost_at = self.clock.now();
+            state.generation = generation;
+        }
     }
 
     fn end(&self) {
         let mut state = self.state.lock();
-        state.bulk = None;
+        state.link = None;
         state.changes += 1;
-        state.changed_at = self.clock.now();
         drop(state);
         for waiting in std::mem::take(&mut *self.queue.lock()) {
             let _ = waiting.answer.send(Touched::Away);
         }
     }
 
+    /// Asks now and then over the other connection, until there is no answer or another one.
+    async fn ask(&self) {
+        let mut question = redis::cmd("GET");
+        question.arg(self.generation_key());
+        loop {
+            tokio::time::sleep(ASK).await;
+            let Some(generation) = self.bulk::<Option<String>>(&question).await else { return };
+            if self.require_generation(generation.as_ref()).is_none() {
+                return;
+            }
+        }
+    }
+
     /// Sends what has gathered, tick after tick, until the server fails one.
     async fn tick(&self, mut connection: MultiplexedConnection) {
         loop {
-            tokio::select! {
-                () = self.waiting.notified() => {}
-                () = self.lost.notified() => {
-                    tracing::warn!("the lease store has lost its data");
-                    return;
-                }
-            }
+            self.waiting.notified().await;
             tokio::time::sleep(TICK).await;
             let together = std::mem::take(&mut *self.queue.lock());
             if together.is_empty() {
@@ -260,18 +294,13 @@ impl Remote {
             pipe.get(self.generation_key());
             self.round_trips.fetch_add(1, Ordering::Relaxed);
             let answer: RedisResult<Vec<Option<String>>> = pipe.query_async(&mut connection).await;
-            let Ok(mut values) = answer.inspect_err(|error| tracing::warn!(%error, "touching leases")) else {
-                for waiting in together {
-                    let _ = waiting.answer.send(Touched::Away);
-                }
-                return;
-            };
+            // Whoever waits for an answer that does not come is told by its sender's end.
+            let Ok(mut values) = answer.inspect_err(|error| tracing::warn!(%error, "touching leases")) else { return };
             let generation = values.pop().flatten();
             for (waiting, before) in together.into_iter().zip(values) {
                 let _ = waiting.answer.send(Touched::Was(before.and_then(|text| Lease::parse(&text))));
             }
-            if generation.as_ref() != Some(&self.state.lock().generation) {
-                tracing::warn!("the lease store has lost its data");
+            if self.require_generation(generation.as_ref()).is_none() {
                 return;
             }
         }

@@ -90,8 +90,18 @@ impl Hub {
 
     /// A hub on a given database.
     pub async fn start_on(database_url: Option<String>, settings: &[(&'static str, &str)]) -> Self {
+        Self::start_hurried(database_url, settings, |_| ()).await
+    }
+
+    /// As [`Hub::start_on`], with more changed than people may set.
+    pub async fn start_hurried(
+        database_url: Option<String>,
+        settings: &[(&'static str, &str)],
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let config = config(dir.path().to_path_buf(), database_url.clone(), settings);
+        let mut config = config(dir.path().to_path_buf(), database_url.clone(), settings);
+        change(&mut config);
         let app = App::start(config.clone()).await.expect("the hub starts");
         let token = app.first_token().expect("a first start").to_owned();
         let http = http_client();

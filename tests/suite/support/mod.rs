@@ -1,11 +1,14 @@
 //! What the cases stand on: a hub on a chosen store, people and daemons to call it, sockets to
 //! follow it.
 
+pub mod fleet;
+pub mod gate;
 pub mod hub;
 pub mod postgres;
 pub mod redis;
 pub mod socket;
 
+pub use gate::Gate;
 pub use hub::{Backend, Hub};
 pub use socket::Socket;
 

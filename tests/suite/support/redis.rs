@@ -58,9 +58,16 @@ impl Server {
 
     /// Loses all its data.
     pub fn flush(&self) {
+        self.say(&["FLUSHALL"]);
+    }
+
+    /// Runs a command; gives its answer.
+    pub fn say(&self, command: &[&str]) -> String {
         let port = self.port().to_string();
-        let done = Command::new("redis-cli").args(["-h", "127.0.0.1", "-p", &port, "FLUSHALL"]).output();
-        assert!(done.expect("redis-cli").status.success());
+        let done = Command::new("redis-cli").args(["-h", "127.0.0.1", "-p", &port]).args(command).output();
+        let done = done.expect("redis-cli");
+        assert!(done.status.success());
+        String::from_utf8(done.stdout).expect("text")
     }
 
     fn port(&self) -> u16 {
