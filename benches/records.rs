@@ -19,11 +19,12 @@ mod support;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex as StdMutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
+use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use support::{Hub, Store, Table, introduce};
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
@@ -42,14 +43,13 @@ struct Args {
 
 /// The statements that were sent while somebody was watching.
 #[derive(Clone, Default)]
-#[allow(clippy::disallowed_types, reason = "a bench is no part of the hub")]
-struct Sent(Arc<StdMutex<Option<BTreeSet<String>>>>);
+struct Sent(Arc<Mutex<Option<BTreeSet<String>>>>);
 
 impl Sent {
     fn watch<T>(&self, call: impl FnOnce() -> T) -> (T, BTreeSet<String>) {
-        *self.0.lock().unwrap() = Some(BTreeSet::new());
+        *self.0.lock() = Some(BTreeSet::new());
         let answer = call();
-        (answer, self.0.lock().unwrap().take().unwrap_or_default())
+        (answer, self.0.lock().take().unwrap_or_default())
     }
 }
 
@@ -76,7 +76,7 @@ impl<S: tracing::Subscriber> Layer<S> for Sent {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let text = if fields.statement.trim().is_empty() { fields.summary } else { fields.statement };
-        if let Some(sent) = &mut *self.0.lock().unwrap() {
+        if let Some(sent) = &mut *self.0.lock() {
             sent.insert(text);
         }
     }

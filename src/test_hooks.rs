@@ -53,10 +53,15 @@ impl App {
 
     /// A task's token, for an agent and a task that nobody has made.
     pub async fn mint_task_token(&self, workspace: Uuid, user: Uuid) -> Result<String> {
+        self.mint_agent_token(workspace, user, AgentId::fresh().0).await
+    }
+
+    /// A task's token for an agent whose runtime is somebody's.
+    pub async fn mint_agent_token(&self, workspace: Uuid, user: Uuid, agent: Uuid) -> Result<String> {
         let binding = TaskBinding {
             token: TaskTokenId::fresh(),
             workspace: WorkspaceId(workspace),
-            agent: AgentId::fresh(),
+            agent: AgentId(agent),
             task: TaskId::fresh(),
             user: UserId(user),
         };

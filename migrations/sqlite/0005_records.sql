@@ -237,8 +237,9 @@ CREATE TABLE comment (
     author_id        blob   NOT NULL,
     content          text   NOT NULL,
     type             text   NOT NULL CHECK (type IN ('comment', 'status_change', 'progress_update', 'system')),
-    -- What it answers, and the first comment of the thread: itself, if it answers none.
-    parent_id        blob   REFERENCES comment (id) ON DELETE CASCADE,
+    -- What it answers, and the first comment of the thread: itself, if it answers none. No cascade:
+    -- SQLite gives up on a thousand answers to answers.
+    parent_id        blob   REFERENCES comment (id),
     root_id          blob   NOT NULL,
     -- Of the first comment of a thread: its answers.
     reply_count      integer NOT NULL DEFAULT 0,

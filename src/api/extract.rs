@@ -235,9 +235,12 @@ pub struct Asked<T>(pub T);
 impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
     type Rejection = Error;
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self> {
-        Query::try_from_uri(&parts.uri)
-            .map(|Query(query)| Self(query))
-            .map_err(|_| Error::invalid("invalid_query", "invalid query"))
+        let invalid = || Error::invalid("invalid_query", "invalid query");
+        // PostgreSQL has no U+0000, and nothing that is asked for has one.
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(invalid());
+        }
+        Query::try_from_uri(&parts.uri).map(|Query(query)| Self(query)).map_err(|_| invalid())
     }
 }
 

@@ -103,7 +103,9 @@ fn wished_metadata(text: &str) -> Result<Metadata> {
         return Ok(Metadata::new());
     }
     let plain = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
-    serde_json::from_str::<Metadata>(text).ok().filter(|metadata| metadata.values().all(plain)).ok_or_else(|| {
+    // As many as an issue can have; PostgreSQL has no U+0000.
+    let fits = |metadata: &Metadata| metadata.len() <= 50 && !text.contains("\\u0000") && metadata.values().all(plain);
+    serde_json::from_str::<Metadata>(text).ok().filter(fits).ok_or_else(|| {
         Error::invalid("invalid_metadata", "invalid metadata: an object of strings, numbers and booleans")
     })
 }

@@ -75,7 +75,8 @@ async fn prune_chunk(
             )?;
             let Some(extent) = extent else { return Ok(None) };
             let oldest: Vec<(i64, i64, Timestamp)> = on!(tx, |c| sqlx::query_as(
-                "SELECT seq, CAST(octet_length(payload) AS bigint), created_at FROM event_log
+                "SELECT seq, CAST(octet_length(payload) + COALESCE(octet_length(reduced), 0) AS bigint), created_at
+                 FROM event_log
                  WHERE workspace_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
             )
             .bind(workspace)
@@ -94,6 +95,8 @@ async fn prune_chunk(
             if floor == extent.pruned_to {
                 return Ok(None);
             }
+            // An empty log has no bytes, whatever was counted.
+            let bytes = if floor == extent.seq { 0 } else { bytes.max(0) };
             exec!(tx, |c| sqlx::query(
                 "UPDATE event_counter SET pruned_to = $2, log_bytes = $3 WHERE workspace_id = $1"
             )

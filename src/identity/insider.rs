@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Identity, Role, TaskBinding, members};
 use crate::{
-    db::Session,
+    db::{Session, on},
     error::{Error, Result},
     ids::{UserId, WorkspaceId},
     protocol::event::Actor,
@@ -17,7 +17,7 @@ pub struct Insider {
     pub workspace: WorkspaceId,
     /// The person; behind a task's token, the owner of the runtime.
     pub user: UserId,
-    /// The person's role.
+    /// The person's role; behind a task's token, no more than that of the agent's owner.
     pub role: Role,
     /// The agent that acts, and its task.
     pub task: Option<Arc<TaskBinding>>,
@@ -28,11 +28,20 @@ pub struct Insider {
 pub async fn enter(db: &mut Session, identity: &Identity, workspace: WorkspaceId) -> Result<Insider> {
     let user = identity.user();
     let role = members::require(db, workspace, user).await?;
-    let task = match identity {
-        Identity::Agent(binding) => Some(binding.clone()),
-        _ => None,
+    let Identity::Agent(binding) = identity else {
+        return Ok(Insider { workspace, user, role, task: None });
     };
-    Ok(Insider { workspace, user, role, task })
+    // Whoever made the agent may have bound it to an admin's public runtime: it gets no further by
+    // that than they do.
+    let maker: Option<String> = on!(db, |c| sqlx::query_scalar(
+        "SELECT m.role FROM agent a JOIN member m ON m.workspace_id = a.workspace_id AND m.user_id = a.owner_id
+         WHERE a.id = $1 AND a.workspace_id = $2"
+    )
+    .bind(binding.agent)
+    .bind(workspace)
+    .fetch_optional(c))?;
+    let maker = maker.as_deref().and_then(Role::parse).unwrap_or(Role::Member);
+    Ok(Insider { workspace, user, role: role.min(maker), task: Some(binding.clone()) })
 }
 
 impl Insider {
@@ -42,6 +51,11 @@ impl Insider {
             Some(task) => Actor::Agent(task.agent),
             None => Actor::Member(self.user),
         }
+    }
+
+    /// Whether a person is the one who acts: an agent is not the person behind its token.
+    pub fn is(&self, user: UserId) -> bool {
+        self.task.is_none() && self.user == user
     }
 
     /// Whether the person is an owner or admin.

@@ -19,6 +19,42 @@ pub fn one_of_or<'w>(field: &'static str, words: &[&str], word: &'w str, default
     if word.is_empty() { Ok(default) } else { one_of(field, words, word) }
 }
 
+/// Characters of a name, and of a title: names are in indexes, titles in every list.
+const NAME: usize = 255;
+const TITLE: usize = 500;
+/// Bytes of a text that people and agents write: as much as lists and events carry.
+const TEXT: usize = 64 << 10;
+
+/// As [`required`], no longer than a name.
+pub fn name<'t>(field: &'static str, text: &'t str) -> Result<&'t str> {
+    at_most(field, required(field, text)?, NAME)
+}
+
+/// As [`required`], no longer than a title.
+pub fn title<'t>(field: &'static str, text: &'t str) -> Result<&'t str> {
+    at_most(field, required(field, text)?, TITLE)
+}
+
+/// A longer text, within its limit.
+pub fn text<'t>(field: &'static str, text: &'t str) -> Result<&'t str> {
+    if text.len() <= TEXT {
+        return Ok(text);
+    }
+    Err(Error::invalid("text_too_long", format!("{field} must be {} KiB or less", TEXT >> 10)))
+}
+
+/// As [`text()`], of a text that may be absent.
+pub fn optional_text(field: &'static str, wished: Option<&str>) -> Result<()> {
+    wished.map(|wished| text(field, wished)).transpose().map(drop)
+}
+
+fn at_most<'t>(field: &'static str, text: &'t str, most: usize) -> Result<&'t str> {
+    if text.chars().count() <= most {
+        return Ok(text);
+    }
+    Err(Error::invalid("text_too_long", format!("{field} must be {most} characters or fewer")))
+}
+
 /// A text without its surrounding blanks, which has to be there; `field` names it in the refusal.
 pub fn required<'t>(field: &'static str, text: &'t str) -> Result<&'t str> {
     let text = text.trim();

@@ -231,8 +231,9 @@ async fn locked(tx: &mut Tx, workspace: WorkspaceId, agent: AgentId) -> Result<R
 
 /// A new one on a runtime that the caller may use.
 pub async fn create(tx: &mut Tx, who: &Insider, binding: &Binding, wish: &CreateAgent) -> Result<Agent> {
-    let name = words::required("name", &wish.name)?;
+    let name = words::name("name", &wish.name)?;
     check_description(&wish.description)?;
+    words::text("instructions", &wish.instructions)?;
     let visibility = words::one_of_or("visibility", VISIBILITIES, &wish.visibility, "private")?;
     let concurrent = match wish.max_concurrent_tasks {
         0 => CONCURRENT,
@@ -286,8 +287,9 @@ pub async fn put(
         let text = "custom_env cannot be changed here; use PUT /api/agents/{id}/env";
         return Err(Error::invalid("custom_env_elsewhere", text));
     }
-    let name = change.name.as_deref().map(|name| words::required("name", name)).transpose()?;
+    let name = change.name.as_deref().map(|name| words::name("name", name)).transpose()?;
     change.description.as_deref().map(check_description).transpose()?;
+    words::optional_text("instructions", change.instructions.as_deref())?;
     let visibility =
         change.visibility.as_deref().map(|word| words::one_of("visibility", VISIBILITIES, word)).transpose()?;
     let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;

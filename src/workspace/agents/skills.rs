@@ -13,6 +13,9 @@ use crate::{
     workspace::skills,
 };
 
+/// Skills of one agent at most.
+const MOST: usize = 200;
+
 #[derive(sqlx::FromRow)]
 struct Row {
     agent_id: AgentId,
@@ -63,6 +66,9 @@ pub async fn set(
     replace: bool,
 ) -> Result<Vec<SkillSummary>> {
     lock(tx, who, agent).await?;
+    if wished.len() > MOST {
+        return Err(Error::invalid("too_many_skills", "an agent has at most 200 skills"));
+    }
     let mut ids: Vec<SkillId> = Vec::with_capacity(wished.len());
     for text in wished {
         let id = text.parse().map_err(|_| Error::invalid("invalid_reference", "invalid skill_ids"))?;

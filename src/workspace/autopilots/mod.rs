@@ -116,7 +116,7 @@ pub async fn get(db: &mut Session, workspace: WorkspaceId, autopilot: AutopilotI
 
 /// Refuses the wish for a new one that lacks something, or says what is never right.
 pub fn check(wish: &CreateAutopilot) -> Result<()> {
-    words::required("title", &wish.title)?;
+    words::title("title", &wish.title)?;
     words::required("assignee_id", &wish.assignee_id)?;
     words::required("execution_mode", &wish.execution_mode)?;
     words::one_of("execution_mode", MODES, &wish.execution_mode)?;
@@ -180,7 +180,7 @@ pub async fn patch(
 ) -> Result<Autopilot> {
     lock(tx, who.workspace, autopilot).await?;
     let old = get(tx, who.workspace, autopilot).await?;
-    let title = change.title.as_deref().map(|title| words::required("title", title)).transpose()?;
+    let title = change.title.as_deref().map(|title| words::title("title", title)).transpose()?;
     let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;
     let mode = change.execution_mode.as_deref();
     let mode = mode.map(|word| words::one_of("execution_mode", MODES, word)).transpose()?;

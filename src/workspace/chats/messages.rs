@@ -1,6 +1,9 @@
 //! What is said in chats.
 
-use super::{super::attachments, Row as Chat};
+use super::{
+    super::{attachments, words},
+    Row as Chat,
+};
 use crate::{
     db::{Session, Tx, on},
     error::{Error, Result},
@@ -59,7 +62,7 @@ pub fn require_content(content: &str) -> Result<()> {
     if content.trim().is_empty() {
         return Err(Error::invalid("field_required", "content is required"));
     }
-    Ok(())
+    words::text("content", content).map(drop)
 }
 
 /// Stores what a person said in a chat that is locked, and the task that it asked for.

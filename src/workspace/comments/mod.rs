@@ -76,12 +76,17 @@ pub async fn create(tx: &mut Tx, who: &Insider, issue: &Issue, wish: &CreateComm
     if wish.content.trim().is_empty() {
         return Err(Error::invalid("field_required", "content is required"));
     }
+    words::text("content", &wish.content)?;
     let kind = words::one_of_or("type", TYPES, &wish.r#type, "comment")?;
     let parent = match wish.parent_id.as_deref().filter(|text| !text.is_empty()) {
         Some(text) => {
             let id: CommentId = references::id("parent_id", text)?;
+            let invalid = || references::invalid("parent_id");
             let parent = find(tx, who.workspace, id).await?.filter(|parent| parent.issue_id == issue.id);
-            Some(parent.ok_or_else(|| references::invalid("parent_id"))?)
+            // With its thread's first one locked before it, as by every change of the two; and both
+            // may be gone by then.
+            let held = lock(tx, who.workspace, parent.ok_or_else(invalid)?.id).await;
+            Some(held.map_err(|error| if matches!(error, Error::Refused(_)) { invalid() } else { error })?)
         }
         None => None,
     };
@@ -163,6 +168,7 @@ pub async fn put(tx: &mut Tx, who: &Insider, comment: CommentId, change: &PutCom
     if content.trim().is_empty() {
         return Err(Error::invalid("field_required", "content is required"));
     }
+    words::text("content", content)?;
     let mut changed = row.content != *content;
     if let Some(wished) = &change.attachment_ids {
         let ids: Vec<AttachmentId> = wished.iter().filter_map(|id| id.parse().ok()).collect();
@@ -198,7 +204,15 @@ pub async fn delete(tx: &mut Tx, who: &Insider, comment: CommentId) -> Result<()
     )
     .bind(comment)
     .fetch_all(c))?;
-    exec!(tx, |c| sqlx::query("DELETE FROM comment WHERE id = $1").bind(comment))?;
+    exec!(tx, |c| sqlx::query(
+        "WITH RECURSIVE gone AS (
+             SELECT id FROM comment WHERE id = $1
+             UNION ALL
+             SELECT answer.id FROM comment answer JOIN gone ON answer.parent_id = gone.id
+         )
+         DELETE FROM comment WHERE id IN (SELECT id FROM gone)"
+    )
+    .bind(comment))?;
     if row.root_id != comment {
         exec!(tx, |c| sqlx::query(
             "UPDATE comment SET reply_count = reply_count - $2, last_activity_at = COALESCE(
@@ -282,7 +296,7 @@ async fn lock(tx: &mut Tx, workspace: WorkspaceId, comment: CommentId) -> Result
     for id in ids {
         row = on!(
             tx,
-            pg "SELECT * FROM comment WHERE id = $1 FOR UPDATE",
+            pg "SELECT * FROM comment WHERE id = $1 FOR NO KEY UPDATE",
             lite "SELECT * FROM comment WHERE id = $1",
             |c, sql| sqlx::query_as(sql).bind(id).fetch_optional(c)
         )?;

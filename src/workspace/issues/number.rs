@@ -7,6 +7,18 @@ use crate::{
     ids::WorkspaceId,
 };
 
+/// Waits for other creations and moves, and keeps them waiting.
+pub(super) async fn hold(tx: &mut Tx, workspace: WorkspaceId) -> Result<()> {
+    on!(
+        tx,
+        pg "SELECT last FROM issue_number WHERE workspace_id = $1 FOR UPDATE",
+        lite "SELECT last FROM issue_number WHERE workspace_id = $1",
+        |c, sql| sqlx::query_scalar::<_, i64>(sql).bind(workspace).fetch_optional(c)
+    )
+    .map(drop)
+}
+
+/// The next one.
 pub(super) async fn next(tx: &mut Tx, workspace: WorkspaceId) -> Result<i64> {
     on!(tx, |c| sqlx::query_scalar(
         "INSERT INTO issue_number AS n (workspace_id, last) VALUES ($1, 1)

@@ -4,8 +4,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Assignee, Row, STATUSES, activity, assignee, dates, find, is_closed, lock_row, normalised, not_found, number,
-    prefix, title_key, tree,
+    Assignee, Row, STATUSES, activity, assignee, dates, find, lock_row, normalised, not_found, number, prefix,
+    title_key, tree,
 };
 use crate::{
     db::{Session, Tx, exec, on},
@@ -35,7 +35,8 @@ pub struct Change {
 
 /// A new issue, on top of its column. Announced by the flow, which knows what belongs to it.
 pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateIssue) -> Result<Issue> {
-    let title = words::required("title", &wish.title)?;
+    let title = words::title("title", &wish.title)?;
+    words::optional_text("description", wish.description.as_deref())?;
     let status = words::one_of_or("status", STATUSES, &wish.status, "todo")?;
     let priority = words::one_of_or("priority", PRIORITIES, &wish.priority, "none")?;
     let start_date = dates::day("start_date", wish.start_date.as_deref().unwrap_or_default())?;
@@ -110,8 +111,13 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
         Patch::Null => Some(None),
         Patch::Value(wished) => Some(project(tx, who.workspace, Some(&wished)).await?),
     };
+    if let Patch::Value(_) = &change.parent_issue_id {
+        // Two issues that are put below each other at once would make a cycle.
+        number::hold(tx, who.workspace).await?;
+    }
     let old = lock_row(tx, who.workspace, issue).await?;
-    let title = change.title.as_deref().map(|title| words::required("title", title)).transpose()?;
+    let title = change.title.as_deref().map(|title| words::title("title", title)).transpose()?;
+    words::optional_text("description", change.description.as_deref())?;
     let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;
     let priority = change.priority.as_deref().map(|word| words::one_of("priority", PRIORITIES, word)).transpose()?;
     if change.position.is_some_and(|position| !position.is_finite()) {
@@ -162,6 +168,13 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
 
 /// Removes an issue with its comments; what was below it is on its own.
 pub async fn delete(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
+    // Nothing comes to lie below it from here on.
+    on!(
+        tx,
+        pg "SELECT 1 FROM issue WHERE id = $1 FOR UPDATE",
+        lite "SELECT 1 FROM issue WHERE id = $1",
+        |c, sql| sqlx::query_scalar::<_, i32>(sql).bind(issue).fetch_optional(c)
+    )?;
     let below: Vec<IssueId> = on!(
         tx,
         pg "SELECT id FROM issue WHERE parent_issue_id = $1 ORDER BY id FOR NO KEY UPDATE",
@@ -249,21 +262,22 @@ async fn refuse_duplicate(
     project: Option<ProjectId>,
     parent: Option<IssueId>,
 ) -> Result<()> {
-    let alike: Vec<Row> = on!(db, |c| sqlx::query_as(
-        "SELECT * FROM issue WHERE workspace_id = $1 AND title_key = $2 ORDER BY created_at"
+    // Of the same key only the open ones in the same place: few, however many there once were.
+    let alike: Vec<(IssueId, i64, String)> = on!(db, |c| sqlx::query_as(
+        "SELECT id, number, title FROM issue
+         WHERE workspace_id = $1 AND title_key = $2 AND status NOT IN ('done', 'cancelled')
+           AND (project_id = $3 OR (project_id IS NULL AND $3 IS NULL))
+           AND (parent_issue_id = $4 OR (parent_issue_id IS NULL AND $4 IS NULL))
+         ORDER BY created_at LIMIT 50"
     )
     .bind(workspace)
     .bind(title_key(title))
+    .bind(project)
+    .bind(parent)
     .fetch_all(c))?;
-    let twin = alike.into_iter().find(|row| {
-        !is_closed(&row.status)
-            && row.project_id == project
-            && row.parent_issue_id == parent
-            && normalised(&row.title) == normalised(title)
-    });
-    let Some(twin) = twin else { return Ok(()) };
-    let twin = twin.wire(&prefix(db, workspace).await?);
-    let slim = SlimIssue { id: twin.id, identifier: twin.identifier, title: twin.title.chars().take(500).collect() };
+    let twin = alike.into_iter().find(|(_, _, other)| normalised(other) == normalised(title));
+    let Some((id, number, title)) = twin else { return Ok(()) };
+    let slim = SlimIssue { id, identifier: format!("{}-{number}", prefix(db, workspace).await?), title };
     let text = format!("an open issue with this title exists: {}", slim.identifier);
     Err(Error::conflict("active_duplicate_issue", text).with("issue", &slim))
 }

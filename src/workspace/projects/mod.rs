@@ -14,10 +14,15 @@ use crate::{
     events::kinds,
     identity::Insider,
     ids::{ProjectId, WorkspaceId},
-    protocol::project::{CreateProject, NewProject, Project, PutProject},
+    protocol::{
+        lenient::Patch,
+        project::{CreateProject, NewProject, Project, PutProject},
+    },
     time::Timestamp,
 };
 
+/// Resources that a project can be made with.
+const MOST_RESOURCES: usize = 100;
 const STATUSES: &[&str] = &["planned", "in_progress", "paused", "completed", "cancelled"];
 
 /// What a list is narrowed to.
@@ -120,7 +125,11 @@ pub async fn exists(db: &mut Session, workspace: WorkspaceId, project: ProjectId
 
 /// A new one, with what it is about: all of it or nothing.
 pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateProject) -> Result<NewProject> {
-    let title = words::required("title", &wish.title)?;
+    let title = words::title("title", &wish.title)?;
+    words::optional_text("description", wish.description.as_deref())?;
+    if wish.resources.len() > MOST_RESOURCES {
+        return Err(Error::invalid("too_many_resources", "a project can be made with at most 100 resources"));
+    }
     let status = words::one_of_or("status", STATUSES, &wish.status, "planned")?;
     let priority = words::one_of_or("priority", PRIORITIES, &wish.priority, "none")?;
     let lead = lead(tx, who.workspace, wish.lead_type.as_deref(), wish.lead_id.as_deref()).await?;
@@ -157,7 +166,10 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateProject) -> Result<
 pub async fn put(tx: &mut Tx, who: &Insider, project: ProjectId, change: PutProject) -> Result<Project> {
     lock(tx, who.workspace, project).await?;
     let old = get(tx, who.workspace, project).await?;
-    let title = change.title.as_deref().map(|title| words::required("title", title)).transpose()?;
+    let title = change.title.as_deref().map(|title| words::title("title", title)).transpose()?;
+    if let Patch::Value(description) = &change.description {
+        words::text("description", description)?;
+    }
     let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;
     let priority = change.priority.as_deref().map(|word| words::one_of("priority", PRIORITIES, word)).transpose()?;
     let (lead_type, lead_id) = if change.lead_type.is_absent() && change.lead_id.is_absent() {

@@ -74,12 +74,14 @@ pub(super) async fn insert(tx: &mut Tx, who: &Insider, project: ProjectId, wish:
     let kind = words::one_of("resource_type", TYPES, &wish.resource_type)?;
     let (reference, key) = reference(kind, &wish.resource_ref)?;
     let position = match wish.position {
-        Some(position) => position,
-        None => on!(tx, |c| sqlx::query_scalar(
-            "SELECT COALESCE(MAX(position) + 1, 0) FROM project_resource WHERE project_id = $1"
+        Some(position) => checked_position(position)?,
+        None => on!(tx, |c| {
+            sqlx::query_scalar(
+            "SELECT COALESCE(MAX(position) + 1, 0) FROM project_resource WHERE project_id = $1 AND position < 1000000"
         )
         .bind(project)
-        .fetch_one(c))?,
+        .fetch_one(c)
+        })?,
     };
     let now = tx.now();
     let row: Option<Row> = on!(tx, |c| sqlx::query_as(
@@ -116,7 +118,7 @@ pub async fn put(
     let new = Resource {
         resource_ref: reference,
         label: change.label.over(old.label.clone()).filter(|label| !label.is_empty()),
-        position: change.position.unwrap_or(old.position),
+        position: change.position.map(checked_position).transpose()?.unwrap_or(old.position),
         ..old.clone()
     };
     if new == old {
@@ -162,6 +164,14 @@ async fn get(db: &mut Session, project: ProjectId, resource: ResourceId) -> Resu
             .bind(project)
             .fetch_optional(c))?;
     row.map(Resource::from).ok_or_else(|| Error::not_found("resource_not_found", "project resource not found"))
+}
+
+/// Far from where numbers end.
+fn checked_position(position: i32) -> Result<i32> {
+    if (0..=1_000_000).contains(&position) {
+        return Ok(position);
+    }
+    Err(Error::invalid("invalid_position", "position must be between 0 and 1000000"))
 }
 
 fn taken(kind: &str) -> Error {

@@ -12,6 +12,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// Files of one skill at most.
+const MOST: usize = 500;
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: SkillFileId,
@@ -73,6 +76,9 @@ pub async fn delete(tx: &mut Tx, who: &Insider, skill: SkillId, file: SkillFileI
 /// Makes these the skill's files, without a word. What is the same stays as it is; of two at one path the last counts;
 /// the skill's own text among them is skipped.
 pub(super) async fn replace(tx: &mut Tx, skill: SkillId, wished: &[WishedFile]) -> Result<()> {
+    if wished.len() > MOST {
+        return Err(Error::invalid("too_many_files", "a skill has at most 500 files"));
+    }
     let mut files = BTreeMap::new();
     for file in wished {
         let path = path::check(&file.path)?;

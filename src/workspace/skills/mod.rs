@@ -115,7 +115,7 @@ pub async fn require_all(tx: &mut Tx, workspace: WorkspaceId, skills: &[SkillId]
 
 /// A new one.
 pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateSkill) -> Result<Skill> {
-    let name = words::required("name", &wish.name)?;
+    let name = checked_name(&wish.name)?;
     let config = config(wish.config.clone())?;
     let (id, now) = (SkillId::fresh(), tx.now());
     let made = exec!(tx, |c| {
@@ -145,7 +145,7 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateSkill) -> Result<Sk
 pub async fn put(tx: &mut Tx, who: &Insider, skill: SkillId, change: &PutSkill) -> Result<Skill> {
     lock(tx, who, skill).await?;
     let old = get(tx, who.workspace, skill).await?;
-    let name = change.name.as_deref().map(|name| words::required("name", name)).transpose()?;
+    let name = change.name.as_deref().map(checked_name).transpose()?;
     let config = change.config.clone().map(|wished| config(Some(wished))).transpose()?;
     let name = name.unwrap_or(&old.summary.name);
     if name != old.summary.name && is_taken(tx, who.workspace, name).await? {
@@ -196,7 +196,7 @@ async fn lock(tx: &mut Tx, who: &Insider, skill: SkillId) -> Result<()> {
     )?;
     match made_by {
         None => Err(not_found()),
-        Some(made_by) if who.rules() || made_by == Some(who.user) => Ok(()),
+        Some(made_by) if who.rules() || made_by.is_some_and(|user| who.is(user)) => Ok(()),
         Some(_) => {
             Err(Error::forbidden("not_skill_creator", "only the skill creator or a workspace admin can do this"))
         }
@@ -210,6 +210,17 @@ async fn is_taken(db: &mut Session, workspace: WorkspaceId, name: &str) -> Resul
             .bind(name)
             .fetch_optional(c))?;
     Ok(found.is_some())
+}
+
+/// Names that begin like this are the hub's own.
+const RESERVED: &str = "multica-";
+
+fn checked_name(name: &str) -> Result<&str> {
+    let name = words::name("name", name)?;
+    if name.to_lowercase().starts_with(RESERVED) {
+        return Err(Error::invalid("reserved_name", "skill names beginning with multica- are reserved"));
+    }
+    Ok(name)
 }
 
 fn config(wished: Option<Value>) -> Result<Value> {

@@ -97,7 +97,7 @@ pub async fn find(db: &mut Session, workspace: WorkspaceId, squad: SquadId) -> R
 /// A new one, whose leader is its first member; for owners and admins.
 pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateSquad) -> Result<Squad> {
     who.require_rule()?;
-    let name = words::required("name", &wish.name)?;
+    let name = words::name("name", &wish.name)?;
     let leader = hold_leader(tx, who, &wish.leader_id).await?;
     require_fit(who, &leader)?;
     let now = tx.now();
@@ -134,7 +134,7 @@ pub async fn put(tx: &mut Tx, who: &Insider, squad: SquadId, change: &PutSquad) 
         None => None,
     };
     let old = lock(tx, who, squad).await?;
-    let name = change.name.as_deref().map(|name| words::required("name", name)).transpose()?;
+    let name = change.name.as_deref().map(|name| words::name("name", name)).transpose()?;
     // One who leads already may be archived.
     let leader = wished.filter(|leader| leader.id != old.leader_id);
     if let Some(leader) = &leader {

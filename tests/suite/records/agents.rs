@@ -381,6 +381,7 @@ async fn whatever_is_wrong_is_refused_and_changes_nothing(backend: Backend) {
     for (body, status, text) in [
         (json!({}), 400, "name is required"),
         (json!({ "name": "x" }), 400, "runtime_id is required"),
+        (wish(json!({ "name": "x".repeat(256) })), 400, "name must be 255 characters or fewer"),
         (wish(json!({ "runtime_id": "x" })), 400, "invalid runtime_id"),
         (wish(json!({ "runtime_id": Uuid::new_v4() })), 400, "invalid runtime_id"),
         (wish(json!({ "runtime_id": foreign_runtime })), 400, "invalid runtime_id"),

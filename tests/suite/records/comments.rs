@@ -12,6 +12,7 @@ on_both_stores!(
     comments_have_the_fields_that_clients_read,
     threads_are_answered_settled_and_opened_again,
     comments_are_listed_by_thread_and_by_page,
+    answers_to_answers_go_however_many_there_are,
     comments_are_changed_by_their_authors_and_by_admins,
     whatever_is_wrong_is_refused_and_changes_nothing,
 );
@@ -212,6 +213,33 @@ async fn comments_are_listed_by_thread_and_by_page(backend: Backend) {
     drop(c);
 }
 
+async fn answers_to_answers_go_however_many_there_are(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let issue = issue(&hub).await;
+    let root = say(&hub, &issue, "root", None).await;
+    // 1,500 below each other: more than SQLite's foreign keys follow.
+    hub.sql(match backend {
+        Backend::Sqlite => {
+            "INSERT INTO comment (id, workspace_id, issue_id, author_type, author_id, content, type, parent_id, root_id,
+                                  last_activity_at, created_at, updated_at)
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500)
+             SELECT CAST(printf('%016d', n) AS blob), workspace_id, issue_id, 'member', author_id, 'x', 'comment',
+                    CASE n WHEN 1 THEN c.id ELSE CAST(printf('%016d', n - 1) AS blob) END, c.id, 1, 1, 1
+             FROM comment c, n WHERE content = 'root'"
+        }
+        _ => {
+            "INSERT INTO comment (id, workspace_id, issue_id, author_type, author_id, content, type, parent_id, root_id,
+                                  last_activity_at, created_at, updated_at)
+             SELECT lpad(n::text, 32, '0')::uuid, workspace_id, issue_id, 'member', author_id, 'x', 'comment',
+                    CASE n WHEN 1 THEN c.id ELSE lpad((n - 1)::text, 32, '0')::uuid END, c.id, 1, 1, 1
+             FROM comment c, generate_series(1, 1500) n WHERE content = 'root'"
+        }
+    })
+    .await;
+    hub.cli("DELETE", &path(&root), Value::Null).await.expect(204);
+    assert_eq!(hub.rows("SELECT 'x' FROM comment").await.len(), 0);
+}
+
 async fn comments_are_changed_by_their_authors_and_by_admins(backend: Backend) {
     let hub = Hub::start(backend).await;
     let plain = hub.member("plain@example.com", "member").await;
@@ -248,6 +276,7 @@ async fn whatever_is_wrong_is_refused_and_changes_nothing(backend: Backend) {
     for (body, text) in [
         (json!({}), "content is required".to_owned()),
         (json!({ "content": " \n" }), "content is required".to_owned()),
+        (json!({ "content": "x".repeat(70_000) }), "content must be 64 KiB or less".to_owned()),
         (json!({ "content": "x", "type": "y" }), format!("invalid type \"y\"; valid values: {types}")),
         (json!({ "content": "x", "parent_id": foreign["id"] }), "invalid parent_id".to_owned()),
         (json!({ "content": "x", "parent_id": "y" }), "invalid parent_id".to_owned()),

@@ -477,6 +477,8 @@ async fn whatever_is_wrong_is_refused_and_changes_nothing(backend: Backend) {
     let statuses = "backlog, todo, in_progress, in_review, done, blocked, cancelled";
     for (field, value, text) in [
         ("title", json!(" "), "title is required".to_owned()),
+        ("title", json!("x".repeat(501)), "title must be 500 characters or fewer".to_owned()),
+        ("description", json!("x".repeat(70_000)), "description must be 64 KiB or less".to_owned()),
         ("status", json!("x"), format!("invalid status \"x\"; valid values: {statuses}")),
         ("priority", json!("x"), "invalid priority \"x\"; valid values: urgent, high, medium, low, none".to_owned()),
         ("parent_issue_id", theirs["id"].clone(), "invalid parent_issue_id".to_owned()),

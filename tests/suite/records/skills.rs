@@ -142,6 +142,8 @@ async fn whatever_is_wrong_is_refused_and_changes_nothing(backend: Backend) {
     for (body, status, text) in [
         (json!({}), 400, "name is required"),
         (json!({ "name": "s" }), 409, "a skill with this name already exists"),
+        (json!({ "name": "Multica-x" }), 400, "skill names beginning with multica- are reserved"),
+        (json!({ "name": "ä".repeat(256) }), 400, "name must be 255 characters or fewer"),
         (json!({ "name": "x", "config": 1 }), 400, "config must be an object"),
         (json!({ "name": "x", "files": [{ "path": "" }] }), 400, "invalid file path \"\""),
         (json!({ "name": "x", "files": [{ "path": "/etc/passwd" }] }), 400, "invalid file path \"/etc/passwd\""),

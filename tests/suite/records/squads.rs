@@ -357,12 +357,20 @@ async fn only_owners_and_admins_and_their_agents_change_squads(backend: Backend)
     let admin_id = id(&hub.call("GET", "/api/me", Some(&admin), Value::Null).await.expect(200));
     let event = browser.next().await;
     assert_eq!((&event["actor_type"], &event["actor_id"]), (&json!("member"), &json!(admin_id)));
-    let task = hub.app.mint_task_token(hub.workspace, me(&hub).await).await.unwrap();
+    let task = hub.app.mint_agent_token(hub.workspace, me(&hub).await, agents[0]).await.unwrap();
     let wish = json!({ "name": "made by an agent", "leader_id": agents[0] });
     let made = hub.cli_as(&task, "POST", "/api/squads", wish).await.expect(201);
     assert_eq!(made["creator_id"], json!(me(&hub).await));
     let event = browser.next().await;
     assert_eq!((&event["type"], &event["actor_type"]), (&json!("squad:created"), &json!("agent")));
+
+    // A member's agent on the owner's public runtime may no more than the member.
+    let runtime = hub.register("public", &["claude"]).await[0];
+    hub.patch(&format!("/api/runtimes/{runtime}"), json!({ "visibility": "public" })).await.expect(200);
+    let wish = json!({ "name": "climber", "runtime_id": runtime });
+    let climber = id(&hub.cli_as(&member, "POST", "/api/agents", wish).await.expect(201));
+    let climber = hub.app.mint_agent_token(hub.workspace, me(&hub).await, climber).await.unwrap();
+    hub.cli_as(&climber, "DELETE", &path(&made), Value::Null).await.refused(403, "insufficient permissions");
 }
 
 async fn a_squad_s_end_leaves_its_work_to_its_leader(backend: Backend) {
