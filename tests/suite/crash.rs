@@ -66,7 +66,9 @@ async fn a_commit_that_was_not_announced_is_there_after_the_restart(backend: Bac
     };
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut hub = Process::start(dir.path(), database.as_deref(), port).await;
-    let token = std::fs::read_to_string(dir.path().join("first-token")).unwrap().trim().to_owned();
+    let file = dir.path().join("first-token");
+    until("the first token is written", async || file.exists()).await;
+    let token = std::fs::read_to_string(file).unwrap().trim().to_owned();
     let workspaces = hub.call("GET", "/api/workspaces", &token, Value::Null).await.unwrap();
     let workspace = workspaces[0]["id"].as_str().unwrap().to_owned();
     let register = json!({ "workspace_id": workspace, "daemon_id": "d", "runtimes": [{ "type": "claude" }] });

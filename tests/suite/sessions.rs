@@ -217,7 +217,8 @@ async fn a_session_for_the_cli_works_as_bearer_and_makes_tokens(backend: Backend
 }
 
 async fn a_client_is_asked_for_a_new_token_before_the_old_one_ends(backend: Backend) {
-    let hub = Hub::start_with(backend, &[("HEARTWIRE_SESSION_TTL", "3s")]).await;
+    let hub = Hub::start_with(backend, &[("HEARTWIRE_SESSION_TTL", "8s")]).await;
+    let somebody = hub.member("m@example.com", "member").await;
     let session = async || {
         let answer = hub.post("/api/cli-token", Value::Null).await.expect(200);
         answer["token"].as_str().unwrap().to_owned()
@@ -235,7 +236,6 @@ async fn a_client_is_asked_for_a_new_token_before_the_old_one_ends(backend: Back
     assert_eq!(other.next().await["type"], "refresh");
     refreshes.send(json!({ "type": "auth", "payload": { "token": hub.token } })).await;
     assert_eq!(refreshes.next().await["type"], "auth_ack");
-    let somebody = hub.member("m@example.com", "member").await;
     other.send(json!({ "type": "auth", "payload": { "token": somebody } })).await;
     assert_eq!(other.next().await, json!({ "type": "auth_error", "error": "the token is another person's" }));
     assert_eq!(other.closed().await.0, 4501);
