@@ -160,11 +160,13 @@ pub fn database_is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Deadlocks and serialisation failures on PostgreSQL; a busy or stale snapshot on SQLite.
+/// Deadlocks and serialisation failures on PostgreSQL, and keys that another transaction took or
+/// took away meanwhile, which the next run finds so and refuses in its own words; a busy or stale
+/// snapshot on SQLite.
 fn is_contention(error: &sqlx::Error) -> bool {
     matches!(
         error,
         sqlx::Error::Database(database)
-            if matches!(database.code().as_deref(), Some("40001" | "40P01" | "5" | "517"))
+            if matches!(database.code().as_deref(), Some("40001" | "40P01" | "23503" | "23505" | "5" | "517"))
     )
 }

@@ -233,7 +233,7 @@ CREATE TABLE issue_metadata (
     issue_id     uuid   NOT NULL REFERENCES issue (id) ON DELETE CASCADE,
     workspace_id uuid   NOT NULL,
     key          text   NOT NULL,
-    -- As JSON, cut at 200 characters.
+    -- As JSON; a long one as its hash.
     value        text   NOT NULL,
     PRIMARY KEY (issue_id, key)
 );

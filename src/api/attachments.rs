@@ -17,6 +17,7 @@ use super::{
 use crate::{
     db::Db,
     error::{Error, Result},
+    flows,
     identity::Insider,
     ids::AttachmentId,
     protocol::attachment::Attachment,
@@ -46,7 +47,7 @@ pub async fn upload(State(api): State<Api>, door: Door, request: Request) -> Res
         .write(door.workspace(), async move |tx| {
             // Much may have changed while it came.
             let who = door.enter(tx).await?;
-            attachments::complete(tx, &who, received, &belongs).await
+            flows::attachments::complete(tx, &who, received, &belongs).await
         })
         .await?;
     file.keep();
@@ -100,7 +101,7 @@ pub async fn delete(State(api): State<Api>, caller: Caller, selected: Selected, 
     let door = door(&api, caller, selected, attachment).await?;
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        attachments::delete(tx, &who, attachment).await
+        flows::attachments::delete(tx, &who, attachment).await
     });
     write.await.map(|()| nothing())
 }

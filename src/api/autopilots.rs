@@ -176,7 +176,7 @@ pub async fn delete_trigger(
     let (autopilot, trigger) = (id(&autopilot)?, trigger_id(&trigger)?);
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        triggers::delete(tx, &who, autopilot, trigger).await
+        flows::autopilots::delete_trigger(tx, &who, autopilot, trigger).await
     });
     write.await.map(|()| nothing())
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    events,
+    events, flows,
     ids::{SkillFileId, SkillId},
     protocol::skill::{CreateSkill, PutSkill, WishedFile},
     workspace::skills::{self, files},
@@ -60,7 +60,7 @@ pub async fn put(
     let skill = id(&segment)?;
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        skills::put(tx, &who, skill, &change).await
+        flows::skills::put(tx, &who, skill, &change).await
     });
     write.await.map(ok)
 }
@@ -70,7 +70,7 @@ pub async fn delete(State(api): State<Api>, door: Door, segment: Segment) -> Res
     let skill = id(&segment)?;
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        skills::delete(tx, &who, skill).await
+        flows::skills::delete(tx, &who, skill).await
     });
     write.await.map(|()| nothing())
 }

@@ -71,9 +71,18 @@ pub async fn patch_trigger(
     triggers::patch(tx, who, id, trigger, change).await
 }
 
+/// Takes away what sets an autopilot off.
+pub async fn delete_trigger(tx: &mut Tx, who: &Insider, id: AutopilotId, trigger: TriggerId) -> Result<()> {
+    let autopilot = autopilots::get(tx, who.workspace, id).await?;
+    require_use(tx, who, &autopilot).await?;
+    triggers::delete(tx, who, id, trigger).await
+}
+
 /// Removes an autopilot.
 pub async fn delete(tx: &mut Tx, who: &Insider, autopilot: AutopilotId) -> Result<()> {
     autopilots::lock(tx, who.workspace, autopilot).await?;
+    let current = autopilots::get(tx, who.workspace, autopilot).await?;
+    require_use(tx, who, &current).await?;
     autopilots::delete(tx, who, autopilot).await
 }
 

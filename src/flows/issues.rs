@@ -2,7 +2,7 @@
 
 use crate::{
     db::Tx,
-    error::Result,
+    error::{Error, Result},
     events::kinds,
     identity::Insider,
     ids::IssueId,
@@ -39,7 +39,12 @@ pub async fn delete(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
 /// or a person's.
 async fn tell_parent(tx: &mut Tx, change: &Change) -> Result<()> {
     let Some(parent) = change.new.parent_issue_id else { return Ok(()) };
-    let parent = issues::plain(tx, change.new.workspace_id, parent).await?;
+    let parent = match issues::plain(tx, change.new.workspace_id, parent).await {
+        Ok(parent) => parent,
+        // It went meanwhile.
+        Err(Error::Refused(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     if issues::is_closed(&parent.status) || parent.assignee_type.as_deref() == Some("member") {
         return Ok(());
     }

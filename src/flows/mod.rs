@@ -1,6 +1,7 @@
 //! What spans several domains in one transaction.
 
 pub mod agents;
+pub mod attachments;
 pub mod autopilots;
 pub mod chats;
 pub mod comments;
@@ -10,4 +11,5 @@ pub mod join;
 pub mod projects;
 pub mod recheck;
 pub mod revoke;
+pub mod skills;
 pub mod squads;

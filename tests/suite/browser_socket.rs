@@ -20,6 +20,7 @@ on_both_stores!(
     unknown_and_broken_frames_disturb_nothing,
     a_drain_tells_when_to_come_back,
     a_pruned_log_is_not_taken_for_a_whole_one,
+    the_log_s_bytes_are_those_of_what_is_in_it,
 );
 
 async fn a_token_in_the_first_frame_opens_it(backend: Backend) {
@@ -248,6 +249,26 @@ async fn a_drain_tells_when_to_come_back(backend: Backend) {
         let ms: u64 = reason.strip_prefix("retry_after_ms=").and_then(|ms| ms.parse().ok()).expect("a delay");
         assert!((100..60_000).contains(&ms));
     }
+}
+
+async fn the_log_s_bytes_are_those_of_what_is_in_it(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtime = hub.register("d", &["claude"]).await[0];
+    let path = format!("/api/agents?workspace_id={}", hub.workspace);
+    for n in 0..4 {
+        // Private: each is logged in two forms.
+        hub.post(&path, json!({ "name": format!("a{n}"), "runtime_id": runtime })).await.expect(201);
+    }
+    let counted = "SELECT CAST(log_bytes AS text) FROM event_counter";
+    let there = "SELECT CAST(COALESCE(SUM(OCTET_LENGTH(payload) + COALESCE(OCTET_LENGTH(reduced), 0)), 0) AS text)
+                 FROM event_log";
+    assert_eq!(hub.rows(counted).await, hub.rows(there).await);
+    hub.sql("UPDATE event_log SET created_at = 1 WHERE seq < 4").await;
+    assert_eq!(hub.app.prune_events(&hub.config).await.unwrap(), 3);
+    assert_eq!(hub.rows(counted).await, hub.rows(there).await);
+    hub.sql("UPDATE event_log SET created_at = 1").await;
+    hub.app.prune_events(&hub.config).await.unwrap();
+    assert_eq!(hub.rows(counted).await, ["0"]);
 }
 
 async fn a_pruned_log_is_not_taken_for_a_whole_one(backend: Backend) {

@@ -57,6 +57,16 @@ pub async fn list(db: &mut Session, agent: AgentId) -> Result<Vec<SkillSummary>>
     skills::of_agent(db, agent).await
 }
 
+/// The agents that have a skill, oldest first.
+pub async fn holders(db: &mut Session, skill: SkillId) -> Result<Vec<super::Row>> {
+    on!(db, |c| sqlx::query_as(
+        "SELECT a.* FROM agent a JOIN agent_skill b ON b.agent_id = a.id WHERE b.skill_id = $1
+         ORDER BY a.created_at, a.id"
+    )
+    .bind(skill)
+    .fetch_all(c))
+}
+
 /// Gives an agent these skills, and no others if `replace` is set.
 pub async fn set(
     tx: &mut Tx,

@@ -18,7 +18,7 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 use uuid::Uuid;
 
 pub use binding::{bind_to_chat_message, bind_to_comment, bind_to_issue};
-pub use upload::{Belongs, Upload, complete};
+pub use upload::{Belongs, Received, Upload, complete};
 
 use super::chats;
 use crate::{
@@ -129,13 +129,13 @@ pub async fn chunk(db: &mut Session, attachment: AttachmentId, place: i32) -> Re
 }
 
 /// Removes one, for its uploader or the workspace's owners and admins.
-pub async fn delete(tx: &mut Tx, who: &Insider, attachment: AttachmentId) -> Result<()> {
+pub async fn delete(tx: &mut Tx, who: &Insider, attachment: AttachmentId) -> Result<Attachment> {
     let row = open(tx, who, attachment).await?;
     if !row.is_by(who) && (who.task.is_some() || !who.rules()) {
         return Err(Error::forbidden("not_uploader", "only the uploader or a workspace admin can do this"));
     }
     let gone = exec!(tx, |c| sqlx::query("DELETE FROM attachment WHERE id = $1").bind(attachment))?;
-    if gone == 0 { Err(not_found()) } else { Ok(()) }
+    if gone == 0 { Err(not_found()) } else { Ok(row.into()) }
 }
 
 /// What is attached to an issue itself, not to its comments; oldest first.

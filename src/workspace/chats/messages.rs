@@ -40,12 +40,21 @@ impl From<Row> for ChatMessage {
     }
 }
 
-/// Everything said in a chat, oldest first, with what was attached.
+/// Messages of one answer at most, and characters of them: the newest ones.
+const MOST: i64 = 2000;
+const LETTERS: i64 = 16 << 20;
+
+/// What was said in a chat, oldest first, with what was attached.
 pub async fn list(db: &mut Session, session: ChatSessionId) -> Result<Vec<ChatMessage>> {
-    let rows: Vec<Row> =
-        on!(db, |c| sqlx::query_as("SELECT * FROM chat_message WHERE chat_session_id = $1 ORDER BY created_at, id")
-            .bind(session)
-            .fetch_all(c))?;
+    let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
+        "SELECT * FROM (SELECT m.*, SUM(LENGTH(m.content)) OVER (ORDER BY m.created_at DESC, m.id DESC) AS letters
+         FROM (SELECT * FROM chat_message WHERE chat_session_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2) m) n
+         WHERE letters <= $3 ORDER BY created_at, id"
+    )
+    .bind(session)
+    .bind(MOST)
+    .bind(LETTERS)
+    .fetch_all(c))?;
     let ids: Vec<ChatMessageId> = rows.iter().map(|row| row.id).collect();
     let mut attached = attachments::of_chat_messages(db, &ids).await?;
     Ok(rows

@@ -17,6 +17,8 @@ use crate::{
 
 /// Comments of one answer at most; the newest ones.
 const MOST: i64 = 2000;
+/// Characters of all comments of such an answer, so that it fits into memory.
+const LETTERS: i64 = 16 << 20;
 /// Characters of a comment in a summary.
 const SUMMARY: usize = 200;
 
@@ -110,7 +112,10 @@ fn shown(row: Row, filter: &Filter) -> Comment {
 
 /// The newest comments, or those after a time.
 async fn newest(db: &mut Session, issue: IssueId, filter: &Filter) -> Result<Vec<Row>> {
-    let mut sql = Sql::new("SELECT * FROM comment WHERE issue_id = ");
+    let mut sql = Sql::new(
+        "SELECT * FROM (SELECT c.*, SUM(LENGTH(c.content)) OVER (ORDER BY c.created_at DESC, c.id DESC) AS letters
+         FROM (SELECT * FROM comment WHERE issue_id = ",
+    );
     sql.bind(Value::Id(issue.0));
     if filter.roots_only {
         sql.push(" AND parent_id IS NULL");
@@ -119,6 +124,7 @@ async fn newest(db: &mut Session, issue: IssueId, filter: &Filter) -> Result<Vec
         sql.push(" AND created_at > ").bind(Value::Number(since.0));
     }
     sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").bind(Value::Number(MOST));
+    sql.push(") c) d WHERE letters <= ").bind(Value::Number(LETTERS)).push(" ORDER BY created_at DESC, id DESC");
     let mut rows: Vec<Row> = sql.fetch_all(db).await?;
     rows.reverse();
     Ok(rows)

@@ -190,6 +190,28 @@ pub async fn put(tx: &mut Tx, who: &Insider, comment: CommentId, change: &PutCom
     Ok(comment)
 }
 
+/// Which issue a comment is about.
+pub async fn issue_of(db: &mut Session, workspace: WorkspaceId, comment: CommentId) -> Result<IssueId> {
+    find(db, workspace, comment).await?.map(|row| row.issue_id).ok_or_else(not_found)
+}
+
+/// Refuses whoever may not change a comment, and keeps it as it is.
+pub async fn require_change(tx: &mut Tx, who: &Insider, comment: CommentId) -> Result<()> {
+    require_author(who, &lock(tx, who.workspace, comment).await?)
+}
+
+/// Tells that other files are attached to a comment.
+pub async fn files_changed(tx: &mut Tx, who: &Insider, comment: CommentId) -> Result<()> {
+    let now = tx.now();
+    let row: Row = on!(tx, |c| sqlx::query_as("UPDATE comment SET updated_at = $2 WHERE id = $1 RETURNING *")
+        .bind(comment)
+        .bind(now)
+        .fetch_one(c))?;
+    let comment = whole(tx, row).await?;
+    tx.emit(kinds::comment_updated(who.workspace, who.actor(), &comment));
+    Ok(())
+}
+
 /// Takes a comment back with all its answers; for its author, and for owners and admins.
 pub async fn delete(tx: &mut Tx, who: &Insider, comment: CommentId) -> Result<()> {
     let row = lock(tx, who.workspace, comment).await?;

@@ -180,8 +180,11 @@ impl Filter {
         if let Some(priority) = &self.priority {
             sql.push(" AND priority = ").bind(Value::Text(priority.clone()));
         }
-        if !self.assignees.is_empty() {
-            sql.push(" AND assignee_id ").bind(Value::AnyOf(self.assignees.clone()));
+        match self.assignees.as_slice() {
+            [] => {}
+            // By its own index, in order.
+            [one] => drop(sql.push(" AND assignee_id = ").bind(Value::Id(*one))),
+            several => drop(sql.push(" AND assignee_id ").bind(Value::AnyOf(several.to_vec()))),
         }
         if let Some(creator) = self.creator {
             sql.push(" AND creator_id = ").bind(Value::Id(creator));

@@ -1,6 +1,7 @@
 //! What an issue is marked with: up to fifty keys with a string, a number or a truth value each.
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::types::Json;
 
 use super::{lock, plain};
@@ -16,7 +17,7 @@ use crate::{
 const MOST_KEYS: usize = 50;
 const LONGEST_KEY: usize = 64;
 const MOST_BYTES: usize = 8 << 10;
-/// Of a value, this much is compared when lists are narrowed.
+/// Bytes of a value that is compared as it is.
 const COMPARED: usize = 200;
 
 /// An issue's metadata.
@@ -74,9 +75,14 @@ async fn store(tx: &mut Tx, who: &Insider, issue: IssueId, metadata: Metadata) -
     Ok(WholeMetadata { metadata })
 }
 
-/// A value as it is compared.
+/// A value as it is compared: `1` is `1.0`, and a long one is its hash.
 pub(super) fn comparable(value: &Value) -> String {
-    value.to_string().chars().take(COMPARED).collect()
+    let whole = value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0 && number.abs() < 9e15);
+    let text = whole.map_or_else(|| value.to_string(), |number| (number as i64).to_string());
+    if text.len() <= COMPARED {
+        return text;
+    }
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check_key(key: &str) -> Result<()> {
@@ -90,7 +96,18 @@ fn check_key(key: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn values_are_compared_as_what_they_are() {
+        let same = |a: Value, b: Value| comparable(&a) == comparable(&b);
+        assert!(same(json!(1), json!(1.0)) && !same(json!(1), json!(1.5)) && !same(json!(1), json!("1")));
+        let long = "x".repeat(500);
+        assert!(same(json!(long), json!(long)) && !same(json!(long), json!(format!("{long}y"))));
+        assert!(comparable(&json!(long)).len() <= COMPARED);
+    }
 
     #[test]
     fn keys_are_short_names() {

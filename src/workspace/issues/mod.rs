@@ -23,7 +23,7 @@ use crate::{
 
 pub use assignee::Assignee;
 pub use tree::children;
-pub use write::{Change, create, delete, leave_project, pass_on, put};
+pub use write::{Change, create, delete, files_changed, leave_project, pass_on, put};
 
 /// What an issue may be.
 pub const STATUSES: &[&str] = &["backlog", "todo", "in_progress", "in_review", "done", "blocked", "cancelled"];

@@ -39,8 +39,11 @@ async fn check_above(db: &mut Session, child: IssueId, parent: IssueId) -> Resul
         if at == child {
             return Err(Error::invalid("parent_cycle", "parent_issue_id would make a cycle"));
         }
-        above =
-            on!(db, |c| sqlx::query_scalar("SELECT parent_issue_id FROM issue WHERE id = $1").bind(at).fetch_one(c))?;
+        let next: Option<Option<IssueId>> =
+            on!(db, |c| sqlx::query_scalar("SELECT parent_issue_id FROM issue WHERE id = $1")
+                .bind(at)
+                .fetch_optional(c))?;
+        above = next.flatten();
     }
     match above {
         None => Ok(()),

@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// Issues that are changed in one transaction at most: each is an event, and others wait meanwhile.
+const TOGETHER: i64 = 500;
+
 /// What a change did: what the flow around it goes by.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -187,30 +190,36 @@ pub async fn delete(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
     Ok(())
 }
 
-/// Takes all issues out of a project that ends, and tells of each.
-pub async fn leave_project(tx: &mut Tx, who: &Insider, project: ProjectId) -> Result<()> {
+/// Takes issues out of a project that ends, at most [`TOGETHER`], and tells of each; whether there
+/// may be more.
+pub async fn leave_project(tx: &mut Tx, who: &Insider, project: ProjectId) -> Result<bool> {
     let ids: Vec<IssueId> = on!(
         tx,
-        pg "SELECT id FROM issue WHERE project_id = $1 ORDER BY id FOR NO KEY UPDATE",
-        lite "SELECT id FROM issue WHERE project_id = $1 ORDER BY id",
-        |c, sql| sqlx::query_scalar(sql).bind(project).fetch_all(c)
+        pg "SELECT id FROM issue WHERE project_id = $1 ORDER BY id LIMIT $2 FOR NO KEY UPDATE",
+        lite "SELECT id FROM issue WHERE project_id = $1 ORDER BY id LIMIT $2",
+        |c, sql| sqlx::query_scalar(sql).bind(project).bind(TOGETHER).fetch_all(c)
     )?;
-    change_each(tx, who, ids, |issue| issue.project_id = None).await
+    let more = ids.len() as i64 == TOGETHER;
+    change_each(tx, who, ids, |issue| issue.project_id = None).await?;
+    Ok(more)
 }
 
-/// Gives all issues of a squad that ends to its leader, and tells of each.
-pub async fn pass_on(tx: &mut Tx, who: &Insider, squad: SquadId, leader: AgentId) -> Result<()> {
+/// As [`leave_project`]: gives issues of a squad that ends to its leader.
+pub async fn pass_on(tx: &mut Tx, who: &Insider, squad: SquadId, leader: AgentId) -> Result<bool> {
     let ids: Vec<IssueId> = on!(
         tx,
-        pg "SELECT id FROM issue WHERE assignee_id = $1 AND assignee_type = 'squad' ORDER BY id FOR NO KEY UPDATE",
-        lite "SELECT id FROM issue WHERE assignee_id = $1 AND assignee_type = 'squad' ORDER BY id",
-        |c, sql| sqlx::query_scalar(sql).bind(squad).fetch_all(c)
+        pg "SELECT id FROM issue WHERE assignee_id = $1 AND assignee_type = 'squad' ORDER BY id LIMIT $2
+            FOR NO KEY UPDATE",
+        lite "SELECT id FROM issue WHERE assignee_id = $1 AND assignee_type = 'squad' ORDER BY id LIMIT $2",
+        |c, sql| sqlx::query_scalar(sql).bind(squad).bind(TOGETHER).fetch_all(c)
     )?;
     let change = |issue: &mut Row| {
         issue.assignee_type = Some("agent".to_owned());
         issue.assignee_id = Some(leader.0);
     };
-    change_each(tx, who, ids, change).await
+    let more = ids.len() as i64 == TOGETHER;
+    change_each(tx, who, ids, change).await?;
+    Ok(more)
 }
 
 /// Changes issues that are locked, one by one, and tells of each.
@@ -225,6 +234,18 @@ async fn change_each(tx: &mut Tx, who: &Insider, ids: Vec<IssueId>, change: impl
         let (old, new) = (old.wire(&prefix), new.wire(&prefix));
         tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old: &old, new: &new }));
     }
+    Ok(())
+}
+
+/// Tells that other files are attached to an issue.
+pub async fn files_changed(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
+    let prefix = prefix(tx, who.workspace).await?;
+    let old = lock_row(tx, who.workspace, issue).await?;
+    let new = Row { updated_at: tx.now(), ..old.clone() };
+    store(tx, &new).await?;
+    let attachments = Some(attachments::of_issue(tx, issue).await?);
+    let new = Issue { attachments, ..new.wire(&prefix) };
+    tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old: &old.wire(&prefix), new: &new }));
     Ok(())
 }
 

@@ -21,6 +21,7 @@ on_both_stores!(
     files_belong_to_issues_and_comments_of_the_workspace,
     a_file_is_its_uploaders_until_it_belongs_somewhere,
     files_come_with_issues_and_comments_and_leave_them,
+    whoever_shows_an_issue_is_told_of_files_that_come_and_go,
     whatever_is_wrong_is_refused_and_changes_nothing,
 );
 
@@ -301,6 +302,42 @@ async fn a_file_is_its_uploaders_until_it_belongs_somewhere(backend: Backend) {
     }
 }
 
+async fn whoever_shows_an_issue_is_told_of_files_that_come_and_go(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let plain = hub.member("plain@example.com", "member").await;
+    let issue = hub.cli("POST", "/api/issues", json!({ "title": "t" })).await.expect(201);
+    let path = format!("/api/issues/{}", id(&issue));
+    let comment = hub.cli("POST", &format!("{path}/comments"), json!({ "content": "c" })).await.expect(201);
+    let (issue, comment) = (id(&issue).to_string(), id(&comment).to_string());
+    let (mut browser, _) = hub.browser().await;
+    let file: Part<'_> = ("file", Some(("f", "text/plain")), b"x");
+
+    let made = upload_as(&hub, &plain, &[file, ("issue_id", None, issue.as_bytes())]).await.expect(200);
+    let event = browser.next().await;
+    assert_eq!((&event["type"], &event["payload"]["issue"]["attachments"]), (&json!("issue:updated"), &json!([made])));
+    let ours = upload(&hub, &[file, ("comment_id", None, comment.as_bytes())]).await.expect(200);
+    let event = browser.next().await;
+    assert_eq!(event["type"], "comment:updated");
+    assert_eq!(event["payload"]["comment"]["attachments"], json!([ours]));
+
+    // A comment is its author's.
+    let before = hub.fingerprint().await;
+    let theirs = upload_as(&hub, &plain, &[file, ("comment_id", None, comment.as_bytes())]).await;
+    theirs.refused(403, "only the comment author or a workspace admin can do this");
+    until("nothing of it is left", async || hub.fingerprint().await == before).await;
+
+    // One that a comment takes from its issue is gone from there.
+    let wish = json!({ "content": "d", "attachment_ids": [made["id"]] });
+    hub.cli_as(&plain, "POST", &format!("{path}/comments"), wish).await.expect(201);
+    assert_eq!(browser.next().await["type"], "comment:created");
+    let event = browser.next().await;
+    assert_eq!((&event["type"], &event["payload"]["issue"]["attachments"]), (&json!("issue:updated"), &json!([])));
+
+    hub.cli("DELETE", &format!("/api/attachments/{}", id(&ours)), Value::Null).await.expect(204);
+    let event = browser.next().await;
+    assert_eq!((&event["type"], &event["payload"]["comment"]["attachments"]), (&json!("comment:updated"), &json!([])));
+}
+
 async fn files_come_with_issues_and_comments_and_leave_them(backend: Backend) {
     let hub = Hub::start(backend).await;
     let file = async |name: &str| {
@@ -330,6 +367,9 @@ async fn files_come_with_issues_and_comments_and_leave_them(backend: Backend) {
     assert_eq!(browser.next().await["payload"]["comment"], comment);
     let detail = hub.cli("GET", &path, Value::Null).await.expect(200);
     assert_eq!(ids(&detail), std::slice::from_ref(&first));
+    let event = browser.next().await;
+    let told = (&event["type"], ids(&event["payload"]["issue"]));
+    assert_eq!(told, (&json!("issue:updated"), vec![first.clone()]), "it lost a file");
     let list = hub.cli("GET", &format!("{path}/comments"), Value::Null).await.expect(200);
     assert_eq!(list, json!([comment]));
     let one = format!("/api/comments/{}", id(&comment));

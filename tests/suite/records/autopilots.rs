@@ -84,6 +84,8 @@ async fn a_private_agent_s_autopilots_are_changed_by_who_may_use_it(backend: Bac
     hub.cli_as(&plain, "POST", &triggers, wish).await.refused(403, REFUSAL);
     let one = format!("{triggers}/{}", id(&trigger));
     hub.cli_as(&plain, "PATCH", &one, json!({ "enabled": false })).await.refused(403, REFUSAL);
+    hub.cli_as(&plain, "DELETE", &one, Value::Null).await.refused(403, REFUSAL);
+    hub.cli_as(&plain, "DELETE", &path(&made), Value::Null).await.refused(403, REFUSAL);
     hub.cli("PATCH", &one, json!({ "enabled": false })).await.expect(200);
 }
 

@@ -18,6 +18,8 @@ on_both_stores!(
     issues_lie_below_each_other,
     metadata_marks_issues,
     a_project_counts_its_issues_and_lets_them_go,
+    a_large_project_ends_in_pieces,
+    what_goes_while_it_is_referred_to_is_a_refusal,
     whatever_is_wrong_is_refused_and_changes_nothing,
 );
 
@@ -415,6 +417,7 @@ async fn metadata_marks_issues(backend: Backend) {
     for (filter, expected) in [
         (json!({ "pr": "x/1" }), "a"),
         (json!({ "pr": "x/1", "n": 7, "ok": true }), "a"),
+        (json!({ "n": 7.0 }), "a"),
         (json!({ "n": "7" }), ""),
         (json!({ "other": 1 }), ""),
         (json!({}), "b a"),
@@ -464,6 +467,64 @@ async fn a_project_counts_its_issues_and_lets_them_go(backend: Backend) {
     assert_eq!(browser.next().await["type"], "project:deleted");
     let list = hub.cli("GET", "/api/issues", Value::Null).await.expect(200);
     assert_eq!(list["total"], 2);
+}
+
+async fn a_large_project_ends_in_pieces(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let project = hub.cli("POST", "/api/projects", json!({ "title": "p" })).await.expect(201);
+    hub.sql(match backend {
+        Backend::Sqlite => {
+            "INSERT INTO issue (id, workspace_id, number, title, title_key, status, priority, priority_rank,
+                                creator_type, creator_id, project_id, position, created_at, updated_at)
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1200)
+             SELECT randomblob(16), workspace_id, n, 't', 't', 'todo', 'none', 0, 'member', id, id, 0, 1, 1
+             FROM project, n"
+        }
+        _ => {
+            "INSERT INTO issue (id, workspace_id, number, title, title_key, status, priority, priority_rank,
+                                creator_type, creator_id, project_id, position, created_at, updated_at)
+             SELECT gen_random_uuid(), workspace_id, n, 't', 't', 'todo', 'none', 0, 'member', id, id, 0, 1, 1
+             FROM project, generate_series(1, 1200) n"
+        }
+    })
+    .await;
+    let (mut browser, _) = hub.browser().await;
+    hub.cli("DELETE", &format!("/api/projects/{}", id(&project)), Value::Null).await.expect(204);
+    let mut moved = std::collections::HashSet::new();
+    loop {
+        let event = browser.next().await;
+        match event["type"].as_str().unwrap() {
+            "issue:updated" => assert!(moved.insert(event["payload"]["issue"]["number"].as_i64()), "one twice"),
+            other => break assert_eq!(other, "project:deleted"),
+        }
+    }
+    assert_eq!(moved.len(), 1200);
+    // No transaction of more than 500.
+    let most = "SELECT CAST(MAX(n) AS text) FROM (SELECT COUNT(*) AS n FROM event_log GROUP BY created_at) t";
+    assert_eq!(hub.rows(most).await, ["500"]);
+}
+
+async fn what_goes_while_it_is_referred_to_is_a_refusal(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    for round in 0..15 {
+        let made = create(&hub, json!({ "title": format!("t{round}") })).await;
+        let path = path(&made);
+        let below = json!({ "title": format!("b{round}"), "parent_issue_id": made["id"] });
+        let comments = format!("{path}/comments");
+        let (gone, child, said) = tokio::join!(
+            hub.cli("DELETE", &path, Value::Null),
+            hub.cli("POST", "/api/issues", below),
+            hub.cli("POST", &comments, json!({ "content": "x" })),
+        );
+        assert_eq!(gone.status, 204, "{}", gone.text);
+        assert!([201, 400].contains(&child.status), "{}", child.text);
+        assert!([201, 404].contains(&said.status), "{}", said.text);
+        // Whoever came in time was told to be on its own.
+        if child.status == 201 {
+            let child = hub.cli("GET", &self::path(&child.json()), Value::Null).await.expect(200);
+            assert_eq!(child["parent_issue_id"], Value::Null);
+        }
+    }
 }
 
 async fn whatever_is_wrong_is_refused_and_changes_nothing(backend: Backend) {

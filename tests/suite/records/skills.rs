@@ -12,6 +12,7 @@ on_both_stores!(
     skills_have_the_fields_that_clients_read,
     skills_change_with_their_files,
     files_are_stored_one_by_one,
+    agents_are_shown_with_the_skills_of_today,
     skills_are_changed_by_their_makers_and_by_admins,
     whatever_is_wrong_is_refused_and_changes_nothing,
 );
@@ -116,6 +117,28 @@ async fn files_are_stored_one_by_one(backend: Backend) {
     assert_eq!(browser.next().await["payload"]["skill"]["files"], json!([]));
     hub.cli("DELETE", &format!("{path}/{}", id(&file)), Value::Null).await.expect(204);
     browser.quiet_for(std::time::Duration::from_millis(50)).await;
+}
+
+async fn agents_are_shown_with_the_skills_of_today(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtime = hub.register("d", &["claude"]).await[0];
+    let skill = hub.cli("POST", "/api/skills", json!({ "name": "s" })).await.expect(201);
+    let wish = json!({ "name": "a", "runtime_id": runtime });
+    let agent = hub.cli("POST", "/api/agents", wish).await.expect(201);
+    let skills = format!("/api/agents/{}/skills", id(&agent));
+    hub.cli("PUT", &skills, json!({ "skill_ids": [skill["id"]] })).await.expect(200);
+    let (mut browser, _) = hub.browser().await;
+    let path = format!("/api/skills/{}", id(&skill));
+    hub.cli("PUT", &path, json!({ "content": "c" })).await.expect(200);
+    assert_eq!(browser.next().await["type"], "skill:updated");
+    hub.cli("PUT", &path, json!({ "name": "t" })).await.expect(200);
+    assert_eq!(browser.next().await["type"], "skill:updated", "an agent shows nothing of the content");
+    let event = browser.next().await;
+    assert_eq!((&event["type"], &event["payload"]["agent_id"]), (&json!("agent:status"), &agent["id"]));
+    assert_eq!(event["payload"]["skills"][0]["name"], "t");
+    hub.cli("DELETE", &path, Value::Null).await.expect(204);
+    assert_eq!(browser.next().await["type"], "skill:deleted");
+    assert_eq!(browser.next().await["payload"]["skills"], json!([]));
 }
 
 async fn skills_are_changed_by_their_makers_and_by_admins(backend: Backend) {
