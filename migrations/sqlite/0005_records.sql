@@ -315,11 +315,17 @@ CREATE TABLE attachment (
     size_bytes      integer NOT NULL,
     -- Its bytes come in several transactions; until the last of them nobody sees it.
     complete        boolean NOT NULL DEFAULT 0,
-    created_at      integer NOT NULL
+    -- A picture of somebody; it belongs to nothing else.
+    shown_as_avatar boolean NOT NULL DEFAULT 0,
+    -- When the sweep takes it: some time after its upload began, or since it belongs to nothing. Null
+    -- for what is there to stay.
+    sweep_after     integer,
+    created_at      integer NOT NULL,
+    CHECK (complete OR sweep_after IS NOT NULL)
 );
 CREATE INDEX attachment_by_workspace ON attachment (workspace_id, created_at);
--- Uploads that broke off.
-CREATE INDEX attachment_incomplete ON attachment (created_at) WHERE NOT complete;
+-- What the sweep takes next.
+CREATE INDEX attachment_to_sweep ON attachment (sweep_after) WHERE sweep_after IS NOT NULL;
 CREATE INDEX attachment_by_issue ON attachment (issue_id) WHERE issue_id IS NOT NULL;
 CREATE INDEX attachment_by_comment ON attachment (comment_id) WHERE comment_id IS NOT NULL;
 CREATE INDEX attachment_by_chat_session ON attachment (chat_session_id) WHERE chat_session_id IS NOT NULL;

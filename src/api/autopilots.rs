@@ -49,7 +49,7 @@ pub async fn list(State(api): State<Api>, door: Door, Asked(filter): Asked<Filte
         .read(async move |db| {
             let who = door.enter(db).await?;
             let position = events::position(db, who.workspace).await?;
-            Ok((position, autopilots::list(db, who.workspace, status.as_deref()).await?))
+            Ok((position, autopilots::list(db, &who, status.as_deref()).await?))
         })
         .await?;
     Ok(at_position(&position, ok(Autopilots { total: autopilots.len(), autopilots })))
@@ -69,7 +69,7 @@ pub async fn get(State(api): State<Api>, door: Door, segment: Segment) -> Result
     let autopilot = id(&segment)?;
     let read = api.db.read(async move |db| {
         let who = door.enter(db).await?;
-        let found = autopilots::get(db, who.workspace, autopilot).await?;
+        let found = autopilots::open(db, &who, autopilot).await?;
         Ok(WithTriggers { autopilot: found, triggers: triggers::list(db, autopilot).await? })
     });
     read.await.map(ok)
@@ -95,7 +95,7 @@ pub async fn delete(State(api): State<Api>, door: Door, segment: Segment) -> Res
     let autopilot = id(&segment)?;
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::autopilots::delete(tx, &who, autopilot).await
+        autopilots::delete(tx, &who, autopilot).await
     });
     write.await.map(|()| nothing())
 }
@@ -115,7 +115,7 @@ pub async fn list_runs(
         .read(async move |db| {
             let who = door.enter(db).await?;
             let position = events::position(db, who.workspace).await?;
-            autopilots::get(db, who.workspace, autopilot).await?;
+            autopilots::open(db, &who, autopilot).await?;
             Ok((position, runs::list(db, autopilot, page).await?))
         })
         .await?;
@@ -131,7 +131,7 @@ pub async fn get_run(
     let (autopilot, run): (_, RunId) = (id(&autopilot)?, extract::id(&run, "run_id")?);
     let read = api.db.read(async move |db| {
         let who = door.enter(db).await?;
-        autopilots::get(db, who.workspace, autopilot).await?;
+        autopilots::open(db, &who, autopilot).await?;
         runs::get(db, autopilot, run).await
     });
     read.await.map(ok)
@@ -147,7 +147,7 @@ pub async fn create_trigger(
     let autopilot = id(&segment)?;
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::autopilots::create_trigger(tx, &who, autopilot, &wish).await
+        triggers::create(tx, &who, autopilot, &wish).await
     });
     write.await.map(created)
 }
@@ -162,7 +162,7 @@ pub async fn patch_trigger(
     let (autopilot, trigger) = (id(&autopilot)?, trigger_id(&trigger)?);
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::autopilots::patch_trigger(tx, &who, autopilot, trigger, change.clone()).await
+        triggers::patch(tx, &who, autopilot, trigger, change.clone()).await
     });
     write.await.map(ok)
 }
@@ -176,7 +176,7 @@ pub async fn delete_trigger(
     let (autopilot, trigger) = (id(&autopilot)?, trigger_id(&trigger)?);
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::autopilots::delete_trigger(tx, &who, autopilot, trigger).await
+        triggers::delete(tx, &who, autopilot, trigger).await
     });
     write.await.map(|()| nothing())
 }

@@ -7,7 +7,7 @@ use super::{
     answer::ok,
     extract::{Body, Caller},
 };
-use crate::{error::Result, identity::users, protocol::people::PatchMe};
+use crate::{error::Result, flows, identity::users, protocol::people::PatchMe};
 
 /// The caller.
 pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response> {
@@ -18,5 +18,5 @@ pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response> {
 /// Changes the caller.
 pub async fn patch(State(api): State<Api>, caller: Caller, Body(change): Body<PatchMe>) -> Result<Response> {
     let user = caller.user();
-    api.db.write_global(async move |tx| users::patch(tx, user, &change).await).await.map(ok)
+    api.db.write_global(async move |tx| flows::people::patch_me(tx, user, &change).await).await.map(ok)
 }

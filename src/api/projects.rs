@@ -80,16 +80,14 @@ pub async fn put(
 /// Removes one.
 pub async fn delete(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
     let project = id(&segment)?;
-    loop {
+    let piece = || {
         let door = door.clone();
-        let some = api.db.write(door.workspace(), async move |tx| {
+        api.db.write(door.workspace(), async move |tx| {
             let who = door.enter(tx).await?;
             flows::projects::empty(tx, &who, project).await
-        });
-        if !some.await? {
-            break;
-        }
-    }
+        })
+    };
+    while piece().await? {}
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
         flows::projects::delete(tx, &who, project).await

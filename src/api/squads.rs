@@ -65,16 +65,14 @@ pub async fn put(
 /// Puts one aside.
 pub async fn delete(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
     let squad = id(&segment)?;
-    loop {
+    let piece = || {
         let door = door.clone();
-        let some = api.db.write(door.workspace(), async move |tx| {
+        api.db.write(door.workspace(), async move |tx| {
             let who = door.enter(tx).await?;
             flows::squads::hand_over(tx, &who, squad).await
-        });
-        if !some.await? {
-            break;
-        }
-    }
+        })
+    };
+    while piece().await? {}
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
         flows::squads::delete(tx, &who, squad).await

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     error::Result,
-    flows::revoke,
-    identity::{Role, members as membership, workspaces},
+    flows::{people, revoke},
+    identity::{members as membership, workspaces},
     ids::WorkspaceId,
     protocol::people::{CreateWorkspace, PatchWorkspace},
 };
@@ -50,10 +50,7 @@ pub async fn patch(
 ) -> Result<Response> {
     let (user, actor, workspace) = (caller.user(), caller.actor(), id(&segment)?);
     api.db
-        .write(workspace, async move |tx| {
-            membership::require_role(tx, workspace, user, Role::Admin).await?;
-            workspaces::patch(tx, workspace, actor, &change).await
-        })
+        .write(workspace, async move |tx| people::patch_workspace(tx, workspace, user, actor, &change).await)
         .await
         .map(ok)
 }

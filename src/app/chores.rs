@@ -65,8 +65,8 @@ async fn prune(db: &Db, settings: &events::Settings) {
     }
     match attachments::sweep(db).await {
         Ok(0) => {}
-        Ok(uploads) => tracing::info!(uploads, "removed uploads that broke off"),
-        Err(error) => tracing::warn!(%error, "removing uploads that broke off"),
+        Ok(uploads) => tracing::info!(uploads, "removed uploads that broke off or were forgotten"),
+        Err(error) => tracing::warn!(%error, "removing uploads that broke off or were forgotten"),
     }
     match events::prune(db, settings).await {
         Ok(0) => {}

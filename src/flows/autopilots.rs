@@ -7,15 +7,15 @@ use crate::{
     db::{Tx, on},
     error::{Error, Result},
     identity::Insider,
-    ids::{AgentId, AutopilotId, ProjectId, SquadId, TriggerId, WorkspaceId},
+    ids::{AgentId, AutopilotId, ProjectId, WorkspaceId},
     protocol::{
-        autopilot::{Autopilot, CreateAutopilot, CreateTrigger, PatchAutopilot, PatchTrigger, Trigger},
+        autopilot::{Autopilot, CreateAutopilot, PatchAutopilot},
         lenient::Patch,
     },
     workspace::{
         agents,
-        autopilots::{self, Assignee, Parents, triggers},
-        projects, squads,
+        autopilots::{self, Assignee, Parents},
+        projects,
     },
 };
 
@@ -32,8 +32,7 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateAutopilot) -> Resul
 /// Changes an autopilot, and perhaps what it is bound to.
 pub async fn patch(tx: &mut Tx, who: &Insider, id: AutopilotId, change: PatchAutopilot) -> Result<Autopilot> {
     // Projects, agents and squads are locked before autopilots.
-    let current = autopilots::get(tx, who.workspace, id).await?;
-    require_use(tx, who, &current).await?;
+    let current = autopilots::open(tx, who, id).await?;
     let project = match &change.project_id {
         Patch::Absent => None,
         Patch::Null => Some(None),
@@ -51,41 +50,6 @@ pub async fn patch(tx: &mut Tx, who: &Insider, id: AutopilotId, change: PatchAut
     autopilots::patch(tx, who, id, change, Parents { project, assignee }).await
 }
 
-/// Gives an autopilot something that sets it off.
-pub async fn create_trigger(tx: &mut Tx, who: &Insider, id: AutopilotId, wish: &CreateTrigger) -> Result<Trigger> {
-    let autopilot = autopilots::get(tx, who.workspace, id).await?;
-    require_use(tx, who, &autopilot).await?;
-    triggers::create(tx, who, id, wish).await
-}
-
-/// Changes what sets an autopilot off.
-pub async fn patch_trigger(
-    tx: &mut Tx,
-    who: &Insider,
-    id: AutopilotId,
-    trigger: TriggerId,
-    change: PatchTrigger,
-) -> Result<Trigger> {
-    let autopilot = autopilots::get(tx, who.workspace, id).await?;
-    require_use(tx, who, &autopilot).await?;
-    triggers::patch(tx, who, id, trigger, change).await
-}
-
-/// Takes away what sets an autopilot off.
-pub async fn delete_trigger(tx: &mut Tx, who: &Insider, id: AutopilotId, trigger: TriggerId) -> Result<()> {
-    let autopilot = autopilots::get(tx, who.workspace, id).await?;
-    require_use(tx, who, &autopilot).await?;
-    triggers::delete(tx, who, id, trigger).await
-}
-
-/// Removes an autopilot.
-pub async fn delete(tx: &mut Tx, who: &Insider, autopilot: AutopilotId) -> Result<()> {
-    autopilots::lock(tx, who.workspace, autopilot).await?;
-    let current = autopilots::get(tx, who.workspace, autopilot).await?;
-    require_use(tx, who, &current).await?;
-    autopilots::delete(tx, who, autopilot).await
-}
-
 /// A project of the workspace, kept from being removed; nothing stands for none.
 async fn project(tx: &mut Tx, workspace: WorkspaceId, wished: &str) -> Result<Option<ProjectId>> {
     if wished.is_empty() {
@@ -93,19 +57,6 @@ async fn project(tx: &mut Tx, workspace: WorkspaceId, wished: &str) -> Result<Op
     }
     let wished: ProjectId = wished.parse().map_err(|_| invalid("project_id"))?;
     if projects::exists(tx, workspace, wished).await? { Ok(Some(wished)) } else { Err(invalid("project_id")) }
-}
-
-/// Refuses those who may not use the agent that does the work: what an autopilot says and when it
-/// goes off is as good as talking to it.
-async fn require_use(tx: &mut Tx, who: &Insider, autopilot: &Autopilot) -> Result<()> {
-    let agent = match autopilot.assignee_type.as_str() {
-        "squad" => squads::find(tx, who.workspace, SquadId(autopilot.assignee_id)).await?.leader_id,
-        _ => AgentId(autopilot.assignee_id),
-    };
-    match agents::find(tx, who.workspace, agent).await? {
-        Some(agent) if !agent.is_open_to(who) => Err(agents::no_access()),
-        _ => Ok(()),
-    }
 }
 
 /// An agent or squad of the workspace, kept from being removed; and whether the caller may give it

@@ -8,6 +8,7 @@ pub mod comments;
 pub mod hear;
 pub mod issues;
 pub mod join;
+pub mod people;
 pub mod projects;
 pub mod recheck;
 pub mod revoke;

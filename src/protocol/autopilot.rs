@@ -32,6 +32,10 @@ pub struct Autopilot {
     pub updated_at: Timestamp,
     /// Empty in lists.
     pub subscribers: Vec<Subscriber>,
+    /// The owner of the private agent that does the work, if one does. Then nobody else may know of
+    /// it but the workspace's owners and admins.
+    #[serde(skip)]
+    pub private_to: Option<UserId>,
 }
 
 /// Somebody who is told of an autopilot's runs.

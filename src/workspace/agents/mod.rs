@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 use sqlx::types::Json;
 
-use super::words;
+use super::{attachments, words};
 use crate::{
     db::{Session, Tx, exec, on},
     error::{Error, Result},
@@ -270,6 +270,7 @@ pub async fn create(tx: &mut Tx, who: &Insider, binding: &Binding, wish: &Create
     .bind(now)
     .fetch_optional(c))?;
     let row = row.ok_or_else(name_taken)?;
+    attachments::show_as_avatar(tx, who, row.avatar_url.as_deref()).await?;
     tx.emit(kinds::agent_created(who.actor(), &row.clone().redacted(Vec::new())));
     seen(tx, who, row).await
 }
@@ -294,6 +295,7 @@ pub async fn put(
         change.visibility.as_deref().map(|word| words::one_of("visibility", VISIBILITIES, word)).transpose()?;
     let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;
     let concurrent = change.max_concurrent_tasks.map(check_concurrent).transpose()?;
+    attachments::show_as_avatar(tx, who, change.avatar_url.as_deref()).await?;
     let mut new = Row {
         name: name.unwrap_or(&old.name).to_owned(),
         description: change.description.unwrap_or_else(|| old.description.clone()),

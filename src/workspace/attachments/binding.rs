@@ -27,10 +27,11 @@ impl Home {
     }
 
     /// Whether a file can come here from where it is: from nowhere, from the comment's own issue,
-    /// or from the chat whose message was taken back.
+    /// or from the chat whose message was taken back. A picture of somebody stays one.
     fn takes(self, row: &Row) -> bool {
         let free = |issue: Option<IssueId>, session: Option<ChatSessionId>| {
-            row.comment_id.is_none()
+            !row.shown_as_avatar
+                && row.comment_id.is_none()
                 && row.chat_message_id.is_none()
                 && (row.issue_id.is_none() || row.issue_id == issue)
                 && (row.chat_session_id.is_none() || row.chat_session_id == session)
@@ -141,7 +142,8 @@ async fn store(tx: &mut Tx, ids: &[AttachmentId], home: Home) -> Result<()> {
     };
     for id in ids {
         exec!(tx, |c| sqlx::query(
-            "UPDATE attachment SET issue_id = $2, comment_id = $3, chat_session_id = $4, chat_message_id = $5
+            "UPDATE attachment SET issue_id = $2, comment_id = $3, chat_session_id = $4, chat_message_id = $5,
+                 sweep_after = NULL
              WHERE id = $1"
         )
         .bind(*id)
@@ -176,11 +178,13 @@ mod tests {
             chat_message_id: None,
             uploader_type: "member".into(),
             uploader_id: Uuid::nil(),
+            shown_as_avatar: false,
             created_at: Timestamp(0),
         };
         let of_issue = Row { issue_id: Some(issue), ..free.clone() };
         let of_comment = Row { comment_id: Some(comment), ..of_issue.clone() };
         let of_chat = Row { chat_session_id: Some(session), ..free.clone() };
+        let picture = Row { shown_as_avatar: true, ..free.clone() };
         let of_message = Row { chat_message_id: Some(message), ..of_chat.clone() };
         let homes = [
             Home::Issue(issue),
@@ -196,6 +200,7 @@ mod tests {
             (&of_comment, [false, false, false, false, false, false]),
             (&of_chat, [false, false, false, false, true, false]),
             (&of_message, [false, false, false, false, false, false]),
+            (&picture, [false, false, false, false, false, false]),
         ] {
             assert_eq!(homes.map(|home| home.takes(row)), expected, "{row:?}");
         }

@@ -6,9 +6,11 @@
 //! takes its row along; if the whole process ends, [`sweep`] does so an hour later. An upload that
 //! takes longer than that is refused when it goes on.
 //!
-//! A file is its uploader's until it is bound to an issue, a comment or a chat. Then everybody of
-//! the workspace may read it; a chat's only the chat's creator.
+//! A file is its uploader's until it is bound to an issue, a comment or a chat, or shown as
+//! somebody's picture. Then everybody of the workspace may read it; a chat's only the chat's
+//! creator. One that has belonged to nothing for a day is swept, too.
 
+mod avatar;
 mod binding;
 mod description;
 mod upload;
@@ -17,12 +19,16 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use uuid::Uuid;
 
+pub use avatar::{in_address, show_as_avatar};
 pub use binding::{bind_to_chat_message, bind_to_comment, bind_to_issue};
 pub use upload::{Belongs, Received, Upload, complete};
 
 use super::chats;
 use crate::{
-    db::{Arm, Db, Session, Tx, exec, lists, on},
+    db::{
+        Db, Session, Tx, exec, on,
+        sql::{Sql, Value},
+    },
     error::{Error, Result},
     identity::Insider,
     ids::{AttachmentId, ChatMessageId, ChatSessionId, CommentId, IssueId, WorkspaceId},
@@ -34,7 +40,9 @@ use crate::{
 const CHUNK: usize = 1 << 20;
 /// An upload that is not complete after this long never will be.
 const BROKEN_OFF: Duration = Duration::from_secs(3600);
-/// Uploads swept per transaction: each may have many chunks.
+/// A file that has belonged to nothing for this long was forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+/// Files swept per transaction: each may have many chunks.
 const TOGETHER: i64 = 10;
 
 /// An attachment that is there.
@@ -55,6 +63,7 @@ pub struct Row {
     chat_message_id: Option<ChatMessageId>,
     uploader_type: String,
     uploader_id: Uuid,
+    shown_as_avatar: bool,
     created_at: Timestamp,
 }
 
@@ -116,7 +125,7 @@ async fn may_read(db: &mut Session, who: &Insider, row: &Row) -> Result<bool> {
     match row.chat_session_id {
         // Not the person behind a task's token: an agent reads what its own task's chat has.
         Some(session) => Ok(who.task.is_none() && chats::is_of(db, session, who.user).await?),
-        None => Ok(row.issue_id.is_some() || row.comment_id.is_some() || row.is_by(who)),
+        None => Ok(row.issue_id.is_some() || row.comment_id.is_some() || row.shown_as_avatar || row.is_by(who)),
     }
 }
 
@@ -150,24 +159,7 @@ pub async fn of_issue(db: &mut Session, issue: IssueId) -> Result<Vec<Attachment
 
 /// What is attached to comments, oldest first; comments without attachments are not in it.
 pub async fn of_comments(db: &mut Session, comments: &[CommentId]) -> Result<HashMap<CommentId, Vec<Attachment>>> {
-    let rows = match db.arm() {
-        Arm::Postgres(c) => {
-            sqlx::query_as("SELECT * FROM attachment WHERE comment_id = ANY($1) ORDER BY created_at, id")
-                .bind(comments)
-                .fetch_all(c)
-                .await
-        }
-        Arm::Sqlite(c) => {
-            sqlx::query_as(
-                "SELECT * FROM attachment WHERE comment_id IN (SELECT unhex(value) FROM json_each($1))
-                 ORDER BY created_at, id",
-            )
-            .bind(lists::ids(comments.iter().copied()))
-            .fetch_all(c)
-            .await
-        }
-    };
-    Ok(grouped(db.note(rows)?, |row| row.comment_id))
+    grouped(db, "SELECT * FROM attachment WHERE comment_id ", comments, |row| row.comment_id).await
 }
 
 /// What is attached to messages of chats, oldest first; messages without attachments are not in it.
@@ -175,65 +167,61 @@ pub async fn of_chat_messages(
     db: &mut Session,
     messages: &[ChatMessageId],
 ) -> Result<HashMap<ChatMessageId, Vec<Attachment>>> {
-    let rows = match db.arm() {
-        Arm::Postgres(c) => {
-            sqlx::query_as("SELECT * FROM attachment WHERE chat_message_id = ANY($1) ORDER BY created_at, id")
-                .bind(messages)
-                .fetch_all(c)
-                .await
-        }
-        Arm::Sqlite(c) => {
-            sqlx::query_as(
-                "SELECT * FROM attachment WHERE chat_message_id IN (SELECT unhex(value) FROM json_each($1))
-                 ORDER BY created_at, id",
-            )
-            .bind(lists::ids(messages.iter().copied()))
-            .fetch_all(c)
-            .await
-        }
-    };
-    Ok(grouped(db.note(rows)?, |row| row.chat_message_id))
+    grouped(db, "SELECT * FROM attachment WHERE chat_message_id ", messages, |row| row.chat_message_id).await
 }
 
-/// Takes the files of a comment away from it, but for some; they are their uploaders' again.
-pub async fn leave_comment(tx: &mut Tx, comment: CommentId, but: &[AttachmentId]) -> Result<bool> {
-    let mut left = false;
-    for attachment in of_comments(tx, &[comment]).await?.remove(&comment).unwrap_or_default() {
-        if !but.contains(&attachment.id) {
-            left = true;
-            exec!(tx, |c| sqlx::query("UPDATE attachment SET issue_id = NULL, comment_id = NULL WHERE id = $1")
-                .bind(attachment.id))?;
-        }
-    }
-    Ok(left)
-}
-
-fn grouped<K: Eq + Hash>(rows: Vec<Row>, key: impl Fn(&Row) -> Option<K>) -> HashMap<K, Vec<Attachment>> {
+/// The rows of a selection that ends in a column, by this column's values.
+async fn grouped<K: Copy + Eq + Hash + Into<Uuid>>(
+    db: &mut Session,
+    selection: &'static str,
+    keys: &[K],
+    key: impl Fn(&Row) -> Option<K>,
+) -> Result<HashMap<K, Vec<Attachment>>> {
+    let mut sql = Sql::new(selection);
+    sql.bind(Value::AnyOf(keys.iter().map(|key| (*key).into()).collect())).push(" ORDER BY created_at, id");
+    let rows: Vec<Row> = sql.fetch_all(db).await?;
     let mut groups: HashMap<K, Vec<Attachment>> = HashMap::new();
     for row in rows {
         if let Some(key) = key(&row) {
             groups.entry(key).or_default().push(row.into());
         }
     }
-    groups
+    Ok(groups)
 }
 
-/// Removes uploads that broke off together with their process; returns how many.
+/// Takes the files of a comment away from it, but for some; they are their uploaders' again.
+pub async fn leave_comment(tx: &mut Tx, comment: CommentId, but: &[AttachmentId]) -> Result<bool> {
+    let sweep_after = tx.now().plus(FORGOTTEN);
+    let mut left = false;
+    for attachment in of_comments(tx, &[comment]).await?.remove(&comment).unwrap_or_default() {
+        if !but.contains(&attachment.id) {
+            left = true;
+            exec!(tx, |c| sqlx::query(
+                "UPDATE attachment SET issue_id = NULL, comment_id = NULL, sweep_after = $2 WHERE id = $1"
+            )
+            .bind(attachment.id)
+            .bind(sweep_after))?;
+        }
+    }
+    Ok(left)
+}
+
+/// Removes uploads that broke off together with their process, and files that have belonged to
+/// nothing for long; returns how many.
 pub async fn sweep(db: &Db) -> Result<u64> {
     let mut removed = 0;
     loop {
         let gone = db
             .write_global(async move |tx| {
-                let horizon = tx.now().minus(BROKEN_OFF);
+                let now = tx.now();
                 exec!(
                     tx,
                     pg "DELETE FROM attachment WHERE id IN
-                            (SELECT id FROM attachment WHERE NOT complete AND created_at < $1
-                             ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                            (SELECT id FROM attachment WHERE sweep_after < $1
+                             ORDER BY sweep_after LIMIT $2 FOR UPDATE SKIP LOCKED)",
                     lite "DELETE FROM attachment WHERE id IN
-                            (SELECT id FROM attachment WHERE NOT complete AND created_at < $1
-                             ORDER BY created_at LIMIT $2)",
-                    |c, sql| sqlx::query(sql).bind(horizon).bind(TOGETHER)
+                            (SELECT id FROM attachment WHERE sweep_after < $1 ORDER BY sweep_after LIMIT $2)",
+                    |c, sql| sqlx::query(sql).bind(now).bind(TOGETHER)
                 )
             })
             .await?;

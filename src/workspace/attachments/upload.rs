@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-use super::{super::references, CHUNK, Row, description};
+use super::{super::references, BROKEN_OFF, CHUNK, FORGOTTEN, Row, description};
 use crate::{
     db::{Db, Tx, exec, on},
     error::{Error, Result},
@@ -154,8 +154,8 @@ async fn insert(
     let now = tx.now();
     exec!(tx, |c| sqlx::query(
         "INSERT INTO attachment (id, workspace_id, uploader_type, uploader_id, filename, content_type, size_bytes,
-                                 complete, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, 0, false, $7)"
+                                 complete, sweep_after, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, 0, false, $8, $7)"
     )
     .bind(id)
     .bind(workspace)
@@ -163,7 +163,8 @@ async fn insert(
     .bind(by.id())
     .bind(filename)
     .bind(content_type)
-    .bind(now))
+    .bind(now)
+    .bind(now.plus(BROKEN_OFF)))
     .map(drop)
 }
 
@@ -183,8 +184,10 @@ async fn append(tx: &mut Tx, id: AttachmentId, place: i32, bytes: &Bytes) -> Res
 pub async fn complete(tx: &mut Tx, who: &Insider, file: Received, belongs: &Belongs) -> Result<Attachment> {
     let (issue, comment) = home(tx, who.workspace, belongs).await?;
     let now = tx.now();
+    let sweep_after = issue.is_none().then(|| now.plus(FORGOTTEN));
     let row: Option<Row> = on!(tx, |c| sqlx::query_as(
-        "UPDATE attachment SET complete = true, size_bytes = $2, issue_id = $3, comment_id = $4, created_at = $5
+        "UPDATE attachment SET complete = true, size_bytes = $2, issue_id = $3, comment_id = $4, created_at = $5,
+             sweep_after = $6
          WHERE id = $1 AND NOT complete RETURNING *"
     )
     .bind(file.id)
@@ -192,6 +195,7 @@ pub async fn complete(tx: &mut Tx, who: &Insider, file: Received, belongs: &Belo
     .bind(issue)
     .bind(comment)
     .bind(now)
+    .bind(sweep_after)
     .fetch_optional(c))?;
     row.map(Attachment::from).ok_or_else(too_slow)
 }

@@ -1,5 +1,8 @@
 //! Autopilots: work that is asked for by the clock, or by hand. Whom and what they name is looked up
 //! in `flows::autopilots`.
+//!
+//! What an autopilot says and when it goes off is as good as talking to the agent that does the work.
+//! So whoever may not see that agent neither sees nor changes the autopilot.
 
 pub mod runs;
 mod schedule;
@@ -8,13 +11,13 @@ pub mod triggers;
 
 use uuid::Uuid;
 
-use super::words;
+use super::{agents, words};
 use crate::{
     db::{Session, Tx, exec, on},
     error::{Error, Result},
     events::kinds,
     identity::Insider,
-    ids::{AgentId, AutopilotId, ProjectId, SquadId, WorkspaceId},
+    ids::{AgentId, AutopilotId, ProjectId, SquadId, UserId, WorkspaceId},
     protocol::autopilot::{Autopilot, CreateAutopilot, ListedAutopilot, PatchAutopilot, Subscriber},
     time::Timestamp,
 };
@@ -44,6 +47,7 @@ struct Row {
     last_run_at: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
+    private_to: Option<UserId>,
 }
 
 impl Row {
@@ -65,8 +69,24 @@ impl Row {
             created_at: self.created_at,
             updated_at: self.updated_at,
             subscribers,
+            private_to: self.private_to,
         }
     }
+}
+
+/// Autopilots, each with the owner of the private agent that does its work: its assignee, or the
+/// leader of the squad that is.
+macro_rules! selected {
+    ($also:literal, $rest:literal) => {
+        concat!(
+            "SELECT a.*, CASE WHEN g.visibility = 'private' THEN g.owner_id END AS private_to ",
+            $also,
+            " FROM autopilot a
+             LEFT JOIN squad s ON a.assignee_type = 'squad' AND s.id = a.assignee_id
+             LEFT JOIN agent g ON g.id = CASE WHEN a.assignee_type = 'squad' THEN s.leader_id ELSE a.assignee_id END ",
+            $rest
+        )
+    };
 }
 
 #[derive(sqlx::FromRow)]
@@ -77,24 +97,24 @@ struct ListedRow {
     last_run_status: Option<String>,
 }
 
-/// A workspace's autopilots, newest first, perhaps of one status only.
-pub async fn list(db: &mut Session, workspace: WorkspaceId, status: Option<&str>) -> Result<Vec<ListedAutopilot>> {
-    let rows: Vec<ListedRow> = on!(db, |c| sqlx::query_as(
-        "SELECT a.*,
+/// The autopilots that somebody may see, newest first, perhaps of one status only.
+pub async fn list(db: &mut Session, who: &Insider, status: Option<&str>) -> Result<Vec<ListedAutopilot>> {
+    let rows: Vec<ListedRow> = on!(db, |c| sqlx::query_as(selected!(
+        ",
              (SELECT MIN(t.next_run_at) FROM autopilot_trigger t
               WHERE t.autopilot_id = a.id AND t.enabled) AS next_run_at,
              (SELECT r.status FROM autopilot_run r
-              WHERE r.autopilot_id = a.id ORDER BY r.created_at DESC, r.id LIMIT 1) AS last_run_status
-         FROM autopilot a
-         WHERE a.workspace_id = $1 AND (a.status = $2 OR $2 IS NULL)
+              WHERE r.autopilot_id = a.id ORDER BY r.created_at DESC, r.id LIMIT 1) AS last_run_status",
+        "WHERE a.workspace_id = $1 AND (a.status = $2 OR $2 IS NULL)
          ORDER BY a.created_at DESC, a.id DESC"
-    )
-    .bind(workspace)
+    ))
+    .bind(who.workspace)
     .bind(status)
     .fetch_all(c))?;
-    let mut kinds = triggers::kinds(db, workspace).await?;
+    let mut kinds = triggers::kinds(db, who.workspace).await?;
     Ok(rows
         .into_iter()
+        .filter(|listed| is_open(listed.row.private_to, who))
         .map(|ListedRow { row, next_run_at, last_run_status }| ListedAutopilot {
             trigger_kinds: kinds.remove(&row.id).unwrap_or_default(),
             autopilot: row.with(Vec::new()),
@@ -104,9 +124,18 @@ pub async fn list(db: &mut Session, workspace: WorkspaceId, status: Option<&str>
         .collect())
 }
 
-/// One of a workspace's autopilots.
-pub async fn get(db: &mut Session, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<Autopilot> {
-    let row: Option<Row> = on!(db, |c| sqlx::query_as("SELECT * FROM autopilot WHERE id = $1 AND workspace_id = $2")
+/// One that somebody may see.
+pub async fn open(db: &mut Session, who: &Insider, autopilot: AutopilotId) -> Result<Autopilot> {
+    let autopilot = get(db, who.workspace, autopilot).await?;
+    if is_open(autopilot.private_to, who) { Ok(autopilot) } else { Err(agents::no_access()) }
+}
+
+fn is_open(private_to: Option<UserId>, who: &Insider) -> bool {
+    private_to.is_none_or(|owner| who.may_use_private(owner))
+}
+
+async fn get(db: &mut Session, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<Autopilot> {
+    let row: Option<Row> = on!(db, |c| sqlx::query_as(selected!("", "WHERE a.id = $1 AND a.workspace_id = $2"))
         .bind(autopilot)
         .bind(workspace)
         .fetch_optional(c))?;
@@ -178,8 +207,7 @@ pub async fn patch(
     change: PatchAutopilot,
     parents: Parents,
 ) -> Result<Autopilot> {
-    lock(tx, who.workspace, autopilot).await?;
-    let old = get(tx, who.workspace, autopilot).await?;
+    let old = lock(tx, who, autopilot).await?;
     let title = change.title.as_deref().map(|title| words::title("title", title)).transpose()?;
     let status = change.status.as_deref().map(|word| words::one_of("status", STATUSES, word)).transpose()?;
     let mode = change.execution_mode.as_deref();
@@ -239,8 +267,9 @@ pub async fn patch(
     Ok(new)
 }
 
-/// Removes one with its triggers and runs. It is locked; the flow around it sees to its work.
+/// Removes one with its triggers and runs.
 pub async fn delete(tx: &mut Tx, who: &Insider, autopilot: AutopilotId) -> Result<()> {
+    lock(tx, who, autopilot).await?;
     exec!(tx, |c| sqlx::query("DELETE FROM autopilot WHERE id = $1").bind(autopilot))?;
     tx.emit(kinds::autopilot_deleted(who.workspace, who.actor(), autopilot));
     Ok(())
@@ -288,15 +317,17 @@ pub async fn leave_project(tx: &mut Tx, who: &Insider, project: ProjectId) -> Re
     Ok(())
 }
 
-/// Locks one against other changes.
-pub async fn lock(tx: &mut Tx, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<()> {
+/// One that the caller may change, as it is under a lock that other changes of it wait for: it may
+/// have come to another agent since it was looked at.
+async fn lock(tx: &mut Tx, who: &Insider, autopilot: AutopilotId) -> Result<Autopilot> {
     let found: Option<i32> = on!(
         tx,
         pg "SELECT 1 FROM autopilot WHERE id = $1 AND workspace_id = $2 FOR UPDATE",
         lite "SELECT 1 FROM autopilot WHERE id = $1 AND workspace_id = $2",
-        |c, sql| sqlx::query_scalar(sql).bind(autopilot).bind(workspace).fetch_optional(c)
+        |c, sql| sqlx::query_scalar(sql).bind(autopilot).bind(who.workspace).fetch_optional(c)
     )?;
-    found.map(drop).ok_or_else(not_found)
+    found.ok_or_else(not_found)?;
+    open(tx, who, autopilot).await
 }
 
 fn not_found() -> Error {

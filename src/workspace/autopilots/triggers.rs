@@ -82,7 +82,7 @@ pub(super) async fn kinds(db: &mut Session, workspace: WorkspaceId) -> Result<Ha
 
 /// Adds one.
 pub async fn create(tx: &mut Tx, who: &Insider, autopilot: AutopilotId, wish: &CreateTrigger) -> Result<Trigger> {
-    lock(tx, who.workspace, autopilot).await?;
+    let parent = lock(tx, who, autopilot).await?;
     if wish.kind == "webhook" {
         return Err(Error::invalid("webhooks_not_supported", "webhook triggers are not supported"));
     }
@@ -108,7 +108,7 @@ pub async fn create(tx: &mut Tx, who: &Insider, autopilot: AutopilotId, wish: &C
     .bind(now)
     .fetch_one(c))?;
     let trigger = Trigger::from(row);
-    tx.emit(kinds::autopilot_trigger_changed(who.workspace, who.actor(), &trigger));
+    tx.emit(kinds::autopilot_trigger_changed(who.actor(), &parent, &trigger));
     Ok(trigger)
 }
 
@@ -120,7 +120,7 @@ pub async fn patch(
     trigger: TriggerId,
     change: PatchTrigger,
 ) -> Result<Trigger> {
-    lock(tx, who.workspace, autopilot).await?;
+    let parent = lock(tx, who, autopilot).await?;
     let old = get(tx, autopilot, trigger).await?;
     let is_timed = old.kind == SCHEDULE;
     if !is_timed && (change.cron_expression.is_some() || change.timezone.is_some()) {
@@ -169,16 +169,16 @@ pub async fn patch(
     .bind(new.next_run_at)
     .bind(&new.label)
     .bind(new.updated_at))?;
-    tx.emit(kinds::autopilot_trigger_changed(who.workspace, who.actor(), &new));
+    tx.emit(kinds::autopilot_trigger_changed(who.actor(), &parent, &new));
     Ok(new)
 }
 
 /// Takes one away.
 pub async fn delete(tx: &mut Tx, who: &Insider, autopilot: AutopilotId, trigger: TriggerId) -> Result<()> {
-    lock(tx, who.workspace, autopilot).await?;
+    let parent = lock(tx, who, autopilot).await?;
     get(tx, autopilot, trigger).await?;
     exec!(tx, |c| sqlx::query("DELETE FROM autopilot_trigger WHERE id = $1").bind(trigger))?;
-    tx.emit(kinds::autopilot_trigger_deleted(who.workspace, who.actor(), autopilot, trigger));
+    tx.emit(kinds::autopilot_trigger_deleted(who.actor(), &parent, trigger));
     Ok(())
 }
 

@@ -17,6 +17,10 @@ use crate::{
 
 /// Issues of one page at most, and unless fewer are asked for.
 const PAGE: i64 = 100;
+/// Open issues at once at most: as many as a board can show.
+const OPEN: i64 = 5000;
+
+const OPEN_STATUSES: &str = " AND status IN ('backlog', 'todo', 'in_progress', 'in_review', 'blocked')";
 
 /// What a list is narrowed to; everything holds at once.
 #[derive(Debug, Default, Clone)]
@@ -40,7 +44,7 @@ pub struct Filter {
     pub within: Option<Within>,
     /// Only what has a date.
     pub scheduled: bool,
-    /// Only what is not done or cancelled: all of it, in the order of the board.
+    /// Only what is not done or cancelled: in one piece, in the order of the board.
     pub open_only: bool,
 }
 
@@ -118,14 +122,15 @@ pub struct Page {
 pub async fn list(db: &mut Session, workspace: WorkspaceId, filter: &Filter, page: &Page) -> Result<Issues> {
     let mut rows = filter.narrow(Sql::new("SELECT * FROM issue WHERE "), workspace);
     if filter.open_only {
-        rows.push(" ORDER BY position, created_at DESC, id");
+        rows.push(" ORDER BY position, created_at DESC, id LIMIT ").bind(Value::Number(OPEN));
     } else {
         let limit = page.limit.filter(|limit| *limit > 0).unwrap_or(PAGE).min(PAGE);
         rows.push(" ORDER BY ").push(page.sort.order(page.descending));
         rows.push(" LIMIT ").bind(Value::Number(limit)).push(" OFFSET ").bind(Value::Number(page.offset.max(0)));
     }
     let rows: Vec<Row> = rows.fetch_all(db).await?;
-    let total = if filter.open_only { rows.len() as i64 } else { total(db, workspace, filter).await? };
+    let listed = rows.len() as i64;
+    let total = if filter.open_only && listed < OPEN { listed } else { total(db, workspace, filter).await? };
     let prefix = prefix(db, workspace).await?;
     let issues = rows.into_iter().map(|row| Issue { labels: Some([]), ..row.wire(&prefix) }).collect();
     Ok(Issues { issues, total })
@@ -136,7 +141,9 @@ async fn total(db: &mut Session, workspace: WorkspaceId, filter: &Filter) -> Res
         let mut sql =
             Sql::new("SELECT CAST(COALESCE(SUM(issues), 0) AS bigint) FROM issue_tally WHERE workspace_id = ");
         sql.bind(Value::Id(workspace.0));
-        if let Some(status) = &filter.status {
+        if filter.open_only {
+            sql.push(OPEN_STATUSES);
+        } else if let Some(status) = &filter.status {
             sql.push(" AND status = ").bind(Value::Text(status.clone()));
         }
         if let Some(project) = filter.project {
@@ -158,8 +165,7 @@ impl Filter {
             && self.creator.is_none()
             && self.involves.is_none()
             && self.metadata.is_empty()
-            && self.within.is_none()
-            && !self.scheduled
+            && (self.open_only || (self.within.is_none() && !self.scheduled))
     }
 
     fn narrow(&self, mut sql: Sql, workspace: WorkspaceId) -> Sql {
@@ -173,7 +179,7 @@ impl Filter {
         }
         sql.bind(here.clone());
         if self.open_only {
-            sql.push(" AND status IN ('backlog', 'todo', 'in_progress', 'in_review', 'blocked')");
+            sql.push(OPEN_STATUSES);
         } else if let Some(status) = &self.status {
             sql.push(" AND status = ").bind(Value::Text(status.clone()));
         }

@@ -50,16 +50,27 @@ pub async fn list(db: &mut Session, skill: SkillId) -> Result<Vec<SkillFile>> {
 pub async fn put(tx: &mut Tx, who: &Insider, skill: SkillId, wish: &WishedFile) -> Result<SkillFile> {
     lock(tx, who, skill).await?;
     let path = path::check(&wish.path)?;
-    if path == path::MAIN {
+    if path::is_main(path) {
         return Err(Error::invalid("main_file", "SKILL.md is the skill's content, not one of its files"));
     }
-    let before = find(tx, skill, path).await?;
-    if let Some(same) = before.filter(|file| file.content == wish.content) {
-        return Ok(same);
+    match find(tx, skill, path).await? {
+        Some(same) if same.content == wish.content => return Ok(same),
+        Some(_) => {}
+        None => make_room(tx, skill, path).await?,
     }
     store(tx, skill, path, &wish.content).await?;
     touch(tx, who, skill).await?;
     find(tx, skill, path).await?.ok_or_else(|| Error::internal("a file just stored is gone"))
+}
+
+/// Refuses a new file that the skill cannot have beside its others.
+async fn make_room(db: &mut Session, skill: SkillId, path: &str) -> Result<()> {
+    let others: Vec<String> =
+        on!(db, |c| sqlx::query_scalar("SELECT path FROM skill_file WHERE skill_id = $1").bind(skill).fetch_all(c))?;
+    if others.len() >= MOST {
+        return Err(too_many());
+    }
+    path::check_together(others.iter().map(String::as_str).chain([path]))
 }
 
 /// Removes one file; it is no error if there is none.
@@ -77,15 +88,16 @@ pub async fn delete(tx: &mut Tx, who: &Insider, skill: SkillId, file: SkillFileI
 /// the skill's own text among them is skipped.
 pub(super) async fn replace(tx: &mut Tx, skill: SkillId, wished: &[WishedFile]) -> Result<()> {
     if wished.len() > MOST {
-        return Err(Error::invalid("too_many_files", "a skill has at most 500 files"));
+        return Err(too_many());
     }
     let mut files = BTreeMap::new();
     for file in wished {
         let path = path::check(&file.path)?;
-        if path != path::MAIN {
+        if !path::is_main(path) {
             files.insert(path, file.content.as_str());
         }
     }
+    path::check_together(files.keys().copied())?;
     for old in list(tx, skill).await? {
         match files.get(old.path.as_str()) {
             Some(content) if *content == old.content => drop(files.remove(old.path.as_str())),
@@ -97,6 +109,10 @@ pub(super) async fn replace(tx: &mut Tx, skill: SkillId, wished: &[WishedFile]) 
         store(tx, skill, path, content).await?;
     }
     Ok(())
+}
+
+fn too_many() -> Error {
+    Error::invalid("too_many_files", format!("a skill has at most {MOST} files"))
 }
 
 async fn store(tx: &mut Tx, skill: SkillId, path: &str, content: &str) -> Result<()> {

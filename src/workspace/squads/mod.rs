@@ -5,7 +5,7 @@ pub mod members;
 
 use members::Crew;
 
-use super::{agents, references, words};
+use super::{agents, attachments, references, words};
 use crate::{
     db::{Session, Tx, exec, on},
     error::{Error, Result},
@@ -117,6 +117,7 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateSquad) -> Result<Sq
     .bind(now)
     .fetch_one(c))?;
     members::join_as_leader(tx, row.id, leader.id).await?;
+    attachments::show_as_avatar(tx, who, row.avatar_url.as_deref()).await?;
     let squad = shown(tx, row).await?;
     tx.emit(kinds::squad_created(who.actor(), &squad));
     Ok(squad)
@@ -140,6 +141,7 @@ pub async fn put(tx: &mut Tx, who: &Insider, squad: SquadId, change: &PutSquad) 
     if let Some(leader) = &leader {
         require_fit(who, leader)?;
     }
+    attachments::show_as_avatar(tx, who, change.avatar_url.as_deref()).await?;
     let new = Row {
         name: name.unwrap_or(&old.name).to_owned(),
         description: change.description.as_ref().unwrap_or(&old.description).clone(),

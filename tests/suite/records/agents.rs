@@ -53,7 +53,8 @@ async fn me(hub: &Hub) -> Uuid {
 }
 
 /// A browser of somebody else's on the first workspace.
-async fn browser_with(hub: &Hub, token: &str) -> Socket {
+/// A browser socket of somebody's, authenticated.
+pub async fn browser_with(hub: &Hub, token: &str) -> Socket {
     let mut socket = Socket::open(&hub.ws(&format!("/ws?workspace_id={}", hub.workspace)), None).await;
     socket.send(json!({ "type": "auth", "payload": { "token": token } })).await;
     assert_eq!(socket.next().await["type"], "auth_ack");

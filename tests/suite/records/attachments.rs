@@ -42,7 +42,7 @@ const ATTACHMENT: [&str; 15] = [
     "url",
     "workspace_id",
 ];
-const FORM: &str = "multipart/form-data; boundary=XyZ";
+pub const FORM: &str = "multipart/form-data; boundary=XyZ";
 /// Incomplete ones included.
 const STORED: &str = "SELECT 'x' FROM attachment";
 
@@ -188,14 +188,14 @@ async fn what_a_crash_left_is_swept(backend: Backend) {
     hub.sql("UPDATE attachment SET created_at = 1").await;
     hub.sql(
         "INSERT INTO attachment (id, workspace_id, uploader_type, uploader_id, filename, content_type, size_bytes,
-                                 created_at)
-         SELECT id, id, 'member', id, 'left', 'x/y', 0, 1 FROM workspace",
+                                 sweep_after, created_at)
+         SELECT id, id, 'member', id, 'left', 'x/y', 0, 2, 1 FROM workspace",
     )
     .await;
     hub.sql(
         "INSERT INTO attachment (id, workspace_id, uploader_type, uploader_id, filename, content_type, size_bytes,
-                                 created_at)
-         SELECT user_id, workspace_id, 'member', user_id, 'coming', 'x/y', 0, 9000000000000000 FROM member",
+                                 sweep_after, created_at)
+         SELECT user_id, workspace_id, 'member', user_id, 'coming', 'x/y', 0, 9000000000000000, 1 FROM member",
     )
     .await;
     assert_eq!(hub.rows(STORED).await.len(), 3);

@@ -1,4 +1,4 @@
-//! Issues: what they hold, how they are found, who may be asked to do them.
+//! Issues: what they hold, how they change, who may be asked to do them.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,14 +12,8 @@ on_both_stores!(
     issues_have_the_fields_that_clients_read,
     numbers_are_given_once_and_identifiers_find_their_issue,
     issues_change_field_by_field,
-    issues_are_listed_in_every_order_and_narrowed_by_every_filter,
     an_open_issue_of_the_same_title_is_refused_even_at_once,
     issues_are_given_to_whoever_may_do_them,
-    issues_lie_below_each_other,
-    metadata_marks_issues,
-    a_project_counts_its_issues_and_lets_them_go,
-    a_large_project_ends_in_pieces,
-    what_goes_while_it_is_referred_to_is_a_refusal,
     whatever_is_wrong_is_refused_and_changes_nothing,
 );
 
@@ -46,20 +40,45 @@ pub const ISSUE: [&str; 20] = [
     "workspace_id",
 ];
 
-async fn me(hub: &Hub) -> Uuid {
+/// Makes so many issues of the only project, in the order of their numbers.
+macro_rules! many_issues {
+    ($backend:expr, $count:literal) => {
+        match $backend {
+            Backend::Sqlite => concat!(
+                "INSERT INTO issue (id, workspace_id, number, title, title_key, status, priority, priority_rank,
+                                    creator_type, creator_id, project_id, position, created_at, updated_at)
+                 WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ",
+                $count,
+                ") SELECT randomblob(16), workspace_id, n, 't', 't', 'todo', 'none', 0, 'member', id, id, n, 1, 1
+                 FROM project, n"
+            ),
+            _ => concat!(
+                "INSERT INTO issue (id, workspace_id, number, title, title_key, status, priority, priority_rank,
+                                    creator_type, creator_id, project_id, position, created_at, updated_at)
+                 SELECT gen_random_uuid(), workspace_id, n, 't', 't', 'todo', 'none', 0, 'member', id, id, n, 1, 1
+                 FROM project, generate_series(1, ",
+                $count,
+                ") n"
+            ),
+        }
+    };
+}
+pub(super) use many_issues;
+
+pub async fn me(hub: &Hub) -> Uuid {
     id(&hub.get("/api/me").await.expect(200))
 }
 
-async fn create(hub: &Hub, wish: Value) -> Value {
+pub async fn create(hub: &Hub, wish: Value) -> Value {
     hub.cli("POST", "/api/issues", wish).await.expect(201)
 }
 
-async fn titles(hub: &Hub, query: &str) -> Vec<String> {
+pub async fn titles(hub: &Hub, query: &str) -> Vec<String> {
     let list = hub.cli("GET", &format!("/api/issues?{query}"), Value::Null).await.expect(200);
     list["issues"].as_array().unwrap().iter().map(|issue| issue["title"].as_str().unwrap().to_owned()).collect()
 }
 
-fn path(issue: &Value) -> String {
+pub fn path(issue: &Value) -> String {
     format!("/api/issues/{}", id(issue))
 }
 
@@ -204,86 +223,6 @@ async fn issues_change_field_by_field(backend: Backend) {
     assert_eq!((&event["type"], &event["payload"]), (&json!("issue:deleted"), &json!({ "issue_id": made["id"] })));
 }
 
-async fn issues_are_listed_in_every_order_and_narrowed_by_every_filter(backend: Backend) {
-    let hub = Hub::start(backend).await;
-    let me = me(&hub).await;
-    let project = id(&hub.cli("POST", "/api/projects", json!({ "title": "p" })).await.expect(201));
-    for wish in [
-        json!({ "title": "beta", "priority": "low", "due_date": "2026-03-01", "project_id": project }),
-        json!({ "title": "Alpha", "priority": "urgent", "status": "done", "start_date": "2026-01-01" }),
-        json!({ "title": "gamma", "assignee_type": "member", "assignee_id": me, "due_date": "2026-01-01" }),
-        json!({ "title": "delta", "priority": "high", "status": "cancelled", "start_date": "2026-02-01" }),
-    ] {
-        create(&hub, wish).await;
-    }
-    for (query, expected) in [
-        // New ones on top of their column; equal positions newest first.
-        ("", "gamma delta Alpha beta"),
-        ("sort=position&direction=desc", "gamma delta Alpha beta"),
-        ("sort=title", "Alpha beta delta gamma"),
-        ("sort=title&direction=desc", "gamma delta beta Alpha"),
-        ("sort=created_at", "beta Alpha gamma delta"),
-        ("sort=created_at&direction=desc", "delta gamma Alpha beta"),
-        ("sort=priority", "Alpha delta beta gamma"),
-        ("sort=priority&direction=desc", "gamma beta delta Alpha"),
-        ("sort=due_date", "gamma beta delta Alpha"),
-        ("sort=due_date&direction=desc", "beta gamma delta Alpha"),
-        ("sort=start_date", "Alpha delta gamma beta"),
-        ("sort=start_date&direction=desc", "delta Alpha gamma beta"),
-        ("status=todo", "gamma beta"),
-        ("priority=urgent", "Alpha"),
-        ("status=nonsense", ""),
-        ("open_only=true", "gamma beta"),
-        ("open_only=true&status=done&scheduled=true&sort=title&limit=1", "gamma beta"),
-        ("scheduled=true&sort=title", "Alpha beta delta gamma"),
-        ("sort=title&limit=2", "Alpha beta"),
-        ("sort=title&limit=2&offset=2", "delta gamma"),
-        ("sort=title&limit=0&include_closed=true", "Alpha beta delta gamma"),
-        ("date_field=created_at&date_start=2020-01-01T00:00:00Z&date_end=2021-01-01T00:00:00Z", ""),
-        (
-            "date_field=updated_at&date_start=2020-01-01T00:00:00Z&date_end=2999-01-01T00:00:00Z&sort=title",
-            "Alpha beta delta gamma",
-        ),
-    ] {
-        assert_eq!(titles(&hub, query).await.join(" "), expected, "{query}");
-    }
-    for (query, expected) in [
-        (format!("project_id={project}"), "beta"),
-        (format!("assignee_id={me}"), "gamma"),
-        (format!("assignee_ids={},{me}", Uuid::new_v4()), "gamma"),
-        (format!("creator_id={me}&sort=title"), "Alpha beta delta gamma"),
-        (format!("creator_id={}", Uuid::new_v4()), ""),
-        (format!("project_id={project}&status=done"), ""),
-    ] {
-        assert_eq!(titles(&hub, &query).await.join(" "), expected, "{query}");
-    }
-    for (query, total) in [
-        ("", 4),
-        ("limit=1", 4),
-        ("status=todo&limit=1", 2),
-        ("priority=high&limit=1", 1),
-        ("scheduled=true&limit=1", 4),
-        ("open_only=true", 2),
-    ] {
-        let list = hub.cli("GET", &format!("/api/issues?{query}"), Value::Null).await.expect(200);
-        assert_eq!(list["total"], total, "{query}");
-    }
-    for (query, text) in [
-        ("sort=nonsense", "invalid sort value"),
-        ("date_field=created_at", "date_field, date_start and date_end go together"),
-        (
-            "date_field=x&date_start=2020-01-01T00:00:00Z&date_end=2020-01-01T00:00:00Z",
-            "date_field, date_start and date_end go together",
-        ),
-        ("assignee_ids=x", "invalid assignee_id"),
-        ("project_id=x", "invalid project_id"),
-        ("metadata=[]", "invalid metadata: an object of strings, numbers and booleans"),
-        ("metadata=%7B%22a%22%3Anull%7D", "invalid metadata: an object of strings, numbers and booleans"),
-    ] {
-        hub.cli("GET", &format!("/api/issues?{query}"), Value::Null).await.refused(400, text);
-    }
-}
-
 async fn an_open_issue_of_the_same_title_is_refused_even_at_once(backend: Backend) {
     let hub = Hub::start(backend).await;
     let first = create(&hub, json!({ "title": "Fix  the Bug" })).await;
@@ -345,186 +284,6 @@ async fn issues_are_given_to_whoever_may_do_them(backend: Backend) {
     hub.cli("PUT", &path(&made), json!({ "assignee_type": "agent", "assignee_id": open, "title": "y" }))
         .await
         .expect(200);
-}
-
-async fn issues_lie_below_each_other(backend: Backend) {
-    let hub = Hub::start(backend).await;
-    let project = id(&hub.cli("POST", "/api/projects", json!({ "title": "p" })).await.expect(201));
-    let top = create(&hub, json!({ "title": "top", "project_id": project })).await;
-    let below = create(&hub, json!({ "title": "below", "parent_issue_id": top["id"] })).await;
-    assert_eq!(below["project_id"], json!(project), "the parent's, unless another is named");
-    let lowest = create(&hub, json!({ "title": "lowest", "parent_issue_id": below["id"] })).await;
-    hub.cli("PUT", &path(&top), json!({ "parent_issue_id": top["id"] }))
-        .await
-        .refused(400, "an issue cannot be its own parent");
-    hub.cli("PUT", &path(&top), json!({ "parent_issue_id": lowest["id"] }))
-        .await
-        .refused(400, "parent_issue_id would make a cycle");
-    hub.cli("PUT", &path(&top), json!({ "parent_issue_id": Uuid::new_v4() }))
-        .await
-        .refused(400, "invalid parent_issue_id");
-    let children = hub.cli("GET", &format!("{}/children", path(&top)), Value::Null).await.expect(200);
-    assert_eq!((children["issues"].as_array().unwrap().len(), &children["issues"][0]["id"]), (1, &below["id"]));
-
-    // What is done is said on the issue above, unless that is closed or a person's.
-    let (mut browser, _) = hub.browser().await;
-    hub.cli("PUT", &path(&lowest), json!({ "status": "done" })).await.expect(200);
-    assert_eq!(browser.next().await["type"], "issue:updated");
-    let event = browser.next().await;
-    assert_eq!((&event["type"], &event["actor_type"]), (&json!("comment:created"), &json!("system")));
-    let comment = &event["payload"]["comment"];
-    assert_eq!((&comment["issue_id"], &comment["type"]), (&below["id"], &json!("system")));
-    assert_eq!(comment["author_id"], json!(Uuid::nil()));
-    let said = format!("[HOM-3](mention://issue/{}) is done: lowest", id(&lowest));
-    assert_eq!(comment["content"], json!(said));
-    hub.cli("PUT", &path(&lowest), json!({ "status": "done", "title": "lower" })).await.expect(200);
-    hub.cli("PUT", &path(&top), json!({ "assignee_type": "member", "assignee_id": me(&hub).await })).await.expect(200);
-    hub.cli("PUT", &path(&below), json!({ "status": "done" })).await.expect(200);
-    for _ in 0..3 {
-        assert_eq!(browser.next().await["type"], "issue:updated");
-    }
-
-    hub.cli("DELETE", &path(&below), Value::Null).await.expect(204);
-    let event = browser.next().await;
-    assert_eq!(
-        (&event["type"], &event["payload"]["issue"]["parent_issue_id"]),
-        (&json!("issue:updated"), &Value::Null)
-    );
-    assert_eq!(event["payload"]["issue"]["id"], lowest["id"], "what was below it is told to be on its own");
-    assert_eq!(browser.next().await["type"], "issue:deleted");
-    assert_eq!(hub.rows("SELECT 'x' FROM comment").await.len(), 0);
-}
-
-async fn metadata_marks_issues(backend: Backend) {
-    let hub = Hub::start(backend).await;
-    let made = create(&hub, json!({ "title": "a" })).await;
-    create(&hub, json!({ "title": "b" })).await;
-    let path = format!("{}/metadata", path(&made));
-    let (mut browser, _) = hub.browser().await;
-    assert_eq!(hub.cli("GET", &path, Value::Null).await.expect(200), json!({ "metadata": {} }));
-    let put = async |key: &str, value: Value| hub.cli("PUT", &format!("{path}/{key}"), json!({ "value": value })).await;
-    assert_eq!(put("pr", json!("x/1")).await.expect(200), json!({ "metadata": { "pr": "x/1" } }));
-    let event = browser.next().await;
-    assert_eq!(event["type"], "issue_metadata:changed");
-    assert_eq!(event["payload"], json!({ "issue_id": made["id"], "metadata": { "pr": "x/1" } }));
-    put("pr", json!("x/1")).await.expect(200);
-    put("n", json!(7)).await.expect(200);
-    put("ok", json!(true)).await.expect(200);
-    for _ in 0..2 {
-        browser.next().await;
-    }
-    browser.quiet_for(std::time::Duration::from_millis(50)).await;
-    for (filter, expected) in [
-        (json!({ "pr": "x/1" }), "a"),
-        (json!({ "pr": "x/1", "n": 7, "ok": true }), "a"),
-        (json!({ "n": 7.0 }), "a"),
-        (json!({ "n": "7" }), ""),
-        (json!({ "other": 1 }), ""),
-        (json!({}), "b a"),
-    ] {
-        let query =
-            format!("metadata={}", filter.to_string().replace('{', "%7B").replace('}', "%7D").replace('"', "%22"));
-        assert_eq!(titles(&hub, &query).await.join(" "), expected, "{filter}");
-    }
-    for bad in [Value::Null, json!([]), json!({})] {
-        put("k", bad).await.refused(400, "value must be a string, a number or a boolean");
-    }
-    put("1k", json!(1)).await.refused(400, "metadata keys match ^[a-zA-Z_][a-zA-Z0-9_.-]{0,63}$");
-    put("big", json!("x".repeat(9000))).await.refused(400, "an issue's metadata is at most 8 KB");
-    let gone = hub.cli("DELETE", &format!("{path}/pr"), Value::Null).await.expect(200);
-    assert_eq!(gone, json!({ "metadata": { "n": 7, "ok": true } }));
-    browser.next().await;
-    hub.cli("DELETE", &format!("{path}/pr"), Value::Null).await.expect(200);
-    for n in 0..48 {
-        put(&format!("k{n}"), json!(n)).await.expect(200);
-    }
-    put("one_more", json!(1)).await.refused(400, "an issue has at most 50 metadata keys");
-}
-
-async fn a_project_counts_its_issues_and_lets_them_go(backend: Backend) {
-    let hub = Hub::start(backend).await;
-    let project = hub.cli("POST", "/api/projects", json!({ "title": "p" })).await.expect(201);
-    let path_of = format!("/api/projects/{}", id(&project));
-    let counts = async || {
-        let project = hub.cli("GET", &path_of, Value::Null).await.expect(200);
-        (project["issue_count"].as_i64().unwrap(), project["done_count"].as_i64().unwrap())
-    };
-    let first = create(&hub, json!({ "title": "a", "project_id": project["id"] })).await;
-    let second = create(&hub, json!({ "title": "b", "project_id": project["id"], "status": "done" })).await;
-    let third = create(&hub, json!({ "title": "c" })).await;
-    assert_eq!(counts().await, (2, 1));
-    hub.cli("PUT", &path(&third), json!({ "project_id": project["id"], "status": "cancelled" })).await.expect(200);
-    assert_eq!(counts().await, (3, 2));
-    hub.cli("DELETE", &path(&second), Value::Null).await.expect(204);
-    assert_eq!(counts().await, (2, 1));
-    let (mut browser, _) = hub.browser().await;
-    hub.cli("DELETE", &path_of, Value::Null).await.expect(204);
-    for issue in [&first, &third] {
-        let event = browser.next().await;
-        assert_eq!((&event["type"], &event["payload"]["issue"]["id"]), (&json!("issue:updated"), &issue["id"]));
-        assert_eq!(event["payload"]["issue"]["project_id"], Value::Null);
-    }
-    assert_eq!(browser.next().await["type"], "project:deleted");
-    let list = hub.cli("GET", "/api/issues", Value::Null).await.expect(200);
-    assert_eq!(list["total"], 2);
-}
-
-async fn a_large_project_ends_in_pieces(backend: Backend) {
-    let hub = Hub::start(backend).await;
-    let project = hub.cli("POST", "/api/projects", json!({ "title": "p" })).await.expect(201);
-    hub.sql(match backend {
-        Backend::Sqlite => {
-            "INSERT INTO issue (id, workspace_id, number, title, title_key, status, priority, priority_rank,
-                                creator_type, creator_id, project_id, position, created_at, updated_at)
-             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1200)
-             SELECT randomblob(16), workspace_id, n, 't', 't', 'todo', 'none', 0, 'member', id, id, 0, 1, 1
-             FROM project, n"
-        }
-        _ => {
-            "INSERT INTO issue (id, workspace_id, number, title, title_key, status, priority, priority_rank,
-                                creator_type, creator_id, project_id, position, created_at, updated_at)
-             SELECT gen_random_uuid(), workspace_id, n, 't', 't', 'todo', 'none', 0, 'member', id, id, 0, 1, 1
-             FROM project, generate_series(1, 1200) n"
-        }
-    })
-    .await;
-    let (mut browser, _) = hub.browser().await;
-    hub.cli("DELETE", &format!("/api/projects/{}", id(&project)), Value::Null).await.expect(204);
-    let mut moved = std::collections::HashSet::new();
-    loop {
-        let event = browser.next().await;
-        match event["type"].as_str().unwrap() {
-            "issue:updated" => assert!(moved.insert(event["payload"]["issue"]["number"].as_i64()), "one twice"),
-            other => break assert_eq!(other, "project:deleted"),
-        }
-    }
-    assert_eq!(moved.len(), 1200);
-    // No transaction of more than 500.
-    let most = "SELECT CAST(MAX(n) AS text) FROM (SELECT COUNT(*) AS n FROM event_log GROUP BY created_at) t";
-    assert_eq!(hub.rows(most).await, ["500"]);
-}
-
-async fn what_goes_while_it_is_referred_to_is_a_refusal(backend: Backend) {
-    let hub = Hub::start(backend).await;
-    for round in 0..15 {
-        let made = create(&hub, json!({ "title": format!("t{round}") })).await;
-        let path = path(&made);
-        let below = json!({ "title": format!("b{round}"), "parent_issue_id": made["id"] });
-        let comments = format!("{path}/comments");
-        let (gone, child, said) = tokio::join!(
-            hub.cli("DELETE", &path, Value::Null),
-            hub.cli("POST", "/api/issues", below),
-            hub.cli("POST", &comments, json!({ "content": "x" })),
-        );
-        assert_eq!(gone.status, 204, "{}", gone.text);
-        assert!([201, 400].contains(&child.status), "{}", child.text);
-        assert!([201, 404].contains(&said.status), "{}", said.text);
-        // Whoever came in time was told to be on its own.
-        if child.status == 201 {
-            let child = hub.cli("GET", &self::path(&child.json()), Value::Null).await.expect(200);
-            assert_eq!(child["parent_issue_id"], Value::Null);
-        }
-    }
 }
 
 async fn whatever_is_wrong_is_refused_and_changes_nothing(backend: Backend) {

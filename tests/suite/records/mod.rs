@@ -4,9 +4,13 @@
 mod agents;
 mod attachments;
 mod autopilots;
+mod avatars;
 mod chats;
 mod comments;
+mod issue_lists;
+mod issue_ties;
 mod issues;
+mod private_autopilots;
 mod projects;
 mod skills;
 mod snapshots;

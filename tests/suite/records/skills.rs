@@ -11,6 +11,7 @@ use crate::support::{
 on_both_stores!(
     skills_have_the_fields_that_clients_read,
     skills_change_with_their_files,
+    files_that_are_one_on_some_machine_are_refused,
     files_are_stored_one_by_one,
     agents_are_shown_with_the_skills_of_today,
     skills_are_changed_by_their_makers_and_by_admins,
@@ -95,6 +96,43 @@ async fn skills_change_with_their_files(backend: Backend) {
     assert_eq!((&event["payload"]["truncated"], &event["payload"]["skill"]["name"]), (&json!(true), &json!("large")));
     assert_eq!(event["payload"]["skill"].get("files"), None);
     assert_eq!(large["files"][0]["content"].as_str().unwrap().len(), 300_000);
+}
+
+async fn files_that_are_one_on_some_machine_are_refused(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let files = json!([{ "path": "a/b.md", "content": "1" }, { "path": "skill.MD", "content": "x" }]);
+    let made = hub.cli("POST", "/api/skills", json!({ "name": "s", "content": "c", "files": files })).await.expect(201);
+    assert_eq!((paths(&made), &made["content"]), (vec!["a/b.md"], &json!("c")), "without the skill's own text");
+    let one = format!("/api/skills/{}", id(&made));
+    let files = format!("{one}/files");
+    let before = hub.fingerprint().await;
+    for (path, text) in [
+        ("Skill.md", "SKILL.md is the skill's content, not one of its files"),
+        ("A/B.md", r#"file paths "a/b.md" and "A/B.md" differ only in letter case"#),
+        ("a", r#"file path "a/b.md" needs a folder where "a" is a file"#),
+        ("A", r#"file path "a/b.md" needs a folder where "A" is a file"#),
+        ("a/B.MD/c", r#"file path "a/B.MD/c" needs a folder where "a/b.md" is a file"#),
+        ("skill.md/x", r#"file path "skill.md/x" needs a folder where "SKILL.md" is a file"#),
+    ] {
+        hub.cli("PUT", &files, json!({ "path": path })).await.refused(400, text);
+    }
+    for (first, second, text) in [
+        ("x", "X", r#"file paths "X" and "x" differ only in letter case"#),
+        ("x/y", "x", r#"file path "x/y" needs a folder where "x" is a file"#),
+    ] {
+        let files = json!([{ "path": first }, { "path": "fine" }, { "path": second }]);
+        hub.cli("PUT", &one, json!({ "files": files })).await.refused(400, text);
+        hub.cli("POST", "/api/skills", json!({ "name": "t", "files": files })).await.refused(400, text);
+    }
+    assert_eq!(hub.fingerprint().await, before);
+    // What was there goes first: another case of its name is its new one.
+    let changed = hub.cli("PUT", &one, json!({ "files": [{ "path": "A" }] })).await.expect(200);
+    assert_eq!(paths(&changed), ["A"]);
+    hub.cli("PUT", &files, json!({ "path": "A", "content": "again" })).await.expect(200);
+    // There is no way round the limit of a list.
+    let most: Vec<Value> = (0..500).map(|n| json!({ "path": format!("f{n}") })).collect();
+    hub.cli("PUT", &one, json!({ "files": most })).await.expect(200);
+    hub.cli("PUT", &files, json!({ "path": "one more" })).await.refused(400, "a skill has at most 500 files");
 }
 
 async fn files_are_stored_one_by_one(backend: Backend) {

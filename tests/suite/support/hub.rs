@@ -319,7 +319,8 @@ impl Hub {
                 || ' ' || COUNT(unread_since) FROM chat_session
             UNION ALL SELECT 'chat_message ' || COUNT(*) FROM chat_message
             UNION ALL SELECT 'attachment ' || COUNT(*) || ' ' || COUNT(issue_id) || ' ' || COUNT(comment_id)
-                || ' ' || COUNT(chat_session_id) || ' ' || COUNT(chat_message_id) FROM attachment
+                || ' ' || COUNT(chat_session_id) || ' ' || COUNT(chat_message_id)
+                || ' ' || COUNT(sweep_after) FROM attachment
             UNION ALL SELECT 'attachment_chunk ' || COUNT(*) FROM attachment_chunk
             UNION ALL SELECT 'autopilot ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM autopilot
             UNION ALL SELECT 'subscriber ' || COUNT(*) FROM autopilot_subscriber
