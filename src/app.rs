@@ -1,7 +1,9 @@
 //! The whole: builds the parts, joins them, starts and stops them in order. Tests start the same
 //! one, on port 0.
 
+mod autopilots;
 mod chores;
+mod shift;
 
 use std::{
     net::SocketAddr,
@@ -30,6 +32,7 @@ use crate::{
         bootstrap::{self, Demo, FirstOwner},
     },
     redis_link::RedisLink,
+    tasks::{self, Queue},
     ws::{Door, Sockets},
 };
 
@@ -119,6 +122,7 @@ impl App {
             node: node.clone(),
             metrics: fleet::Metrics::new(&mut metrics),
         });
+        let queue = Queue::new(db.clone(), nodes.clone(), fleet.clone(), tasks::Metrics::new(&mut metrics));
         let ears =
             Arc::new(Ears { registry: registry.clone(), credentials: credentials.clone(), fleet: fleet.clone() });
         nodes.listen({
@@ -148,6 +152,7 @@ impl App {
             nodes,
             relay,
             fleet,
+            queue,
             sockets,
             metrics,
             settings: config.api.clone(),
@@ -175,9 +180,11 @@ impl App {
         app.jobs.spawn(fleet.clone().keep_judging(app.stop.clone()));
         app.jobs.spawn(fleet.clone().keep_sweeping(app.stop.clone()));
         app.jobs.spawn(fleet.clone().keep_showing(app.stop.clone()));
+        app.jobs.spawn(app.parts.queue.clone().keep_sweeping(app.stop.clone()));
         app.jobs.spawn(rechecking(app.ears.clone(), app.stop.clone()));
         app.jobs.spawn(housekeeping(parts.clone(), app.stop.clone()));
         app.jobs.spawn(chores::run(parts.clone(), config.events, app.stop.clone()));
+        app.jobs.spawn(autopilots::run(parts.clone(), app.stop.clone()));
         if let Some(lease) = &app.node_lease {
             app.jobs.spawn(keep_lease(parts.db.clone(), lease.clone(), app.stop.clone()));
         }
@@ -230,6 +237,17 @@ impl App {
     pub async fn sweep(&self) -> (usize, usize) {
         let swept = self.parts.fleet.sweep().await;
         (swept.offline, swept.removed)
+    }
+
+    /// Sweeps tasks, whoever's turn it is: how many failed.
+    pub async fn sweep_tasks(&self) -> Result<usize> {
+        self.parts.queue.sweep().await
+    }
+
+    /// Sets off the autopilots that are due, whoever's turn it is: how many; a job does it every half
+    /// minute.
+    pub async fn run_due_autopilots(&self) -> Result<usize> {
+        autopilots::run_due(&self.parts).await
     }
 
     /// Runtimes that are suspected to be gone.

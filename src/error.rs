@@ -20,6 +20,9 @@ pub enum Error {
     /// A database error. Transient ones are [`Error::is_transient`].
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// What a transaction had planned its locks by has changed since: it runs again.
+    #[error("too much changed meanwhile")]
+    PlanChanged,
     /// COMMIT was sent and its outcome could not be learnt.
     #[error("the outcome of a commit is unknown: {0}")]
     OutcomeUnknown(String),
@@ -129,7 +132,7 @@ impl Error {
     /// Whether the same request may well succeed a moment later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable(_) => true,
+            Self::Unavailable(_) | Self::PlanChanged => true,
             Self::Database(error) => database_is_away(error) || is_contention(error),
             _ => false,
         }
@@ -137,7 +140,11 @@ impl Error {
 
     /// Whether running the same transaction again is the right answer.
     pub fn wants_another_run(&self) -> bool {
-        matches!(self, Self::Database(error) if is_contention(error))
+        match self {
+            Self::PlanChanged => true,
+            Self::Database(error) => is_contention(error),
+            _ => false,
+        }
     }
 }
 

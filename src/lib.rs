@@ -18,6 +18,7 @@ mod ids;
 mod protocol;
 mod redis_link;
 pub mod settings;
+mod tasks;
 mod telemetry;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;

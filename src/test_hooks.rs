@@ -35,6 +35,11 @@ impl App {
         self.parts().fleet.forget_leases(&[RuntimeId(runtime)]).await;
     }
 
+    /// As if a task had not been heard of for a while.
+    pub async fn forget_task_mark(&self, task: Uuid) {
+        self.parts().fleet.forget_task(TaskId(task)).await;
+    }
+
     /// As if the machine had been asleep for so long.
     pub fn oversleep(&self, by: Duration) {
         self.db().clock().oversleep(by);

@@ -2,6 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{
     Api,
@@ -13,6 +14,7 @@ use crate::{
     events, flows,
     ids::AgentId,
     protocol::agent::{CreateAgent, PutAgent, PutEnv, SkillIds},
+    tasks,
     workspace::agents::{self, env, skills},
 };
 
@@ -64,9 +66,10 @@ pub async fn put(
     Body(change): Body<PutAgent>,
 ) -> Result<Response> {
     let agent = id(&segment)?;
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::agents::put(tx, &who, agent, change.clone()).await
+        flows::agents::put(tx, &queue, &who, agent, change.clone()).await
     });
     write.await.map(ok)
 }
@@ -74,9 +77,10 @@ pub async fn put(
 /// Puts one aside.
 pub async fn archive(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
     let agent = id(&segment)?;
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::agents::archive(tx, &who, agent).await
+        flows::agents::archive(tx, &queue, &who, agent).await
     });
     write.await.map(ok)
 }
@@ -89,6 +93,33 @@ pub async fn restore(State(api): State<Api>, door: Door, segment: Segment) -> Re
         flows::agents::restore(tx, &who, agent).await
     });
     write.await.map(ok)
+}
+
+/// Ends all of one's work.
+pub async fn cancel_tasks(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
+    let agent = id(&segment)?;
+    let queue = api.queue.clone();
+    let write = api.db.write(door.workspace(), async move |tx| {
+        let who = door.enter(tx).await?;
+        flows::agents::cancel_tasks(tx, &queue, &who, agent).await
+    });
+    write.await.map(|cancelled| ok(json!({ "cancelled": cancelled })))
+}
+
+/// What one has done and has to do.
+pub async fn list_tasks(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
+    let agent = id(&segment)?;
+    let (position, tasks) = api
+        .db
+        .read(async move |db| {
+            let who = door.enter(db).await?;
+            let position = events::position(db, who.workspace).await?;
+            agents::open(db, &who, agent).await?;
+            let rows = tasks::of_agent(db, agent).await?;
+            Ok((position, rows.into_iter().map(|row| row.seen_by(&who)).collect::<Vec<_>>()))
+        })
+        .await?;
+    Ok(at_position(&position, ok(tasks)))
 }
 
 /// The skills of one.

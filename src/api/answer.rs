@@ -27,6 +27,11 @@ pub fn created<T: Serialize>(value: T) -> Response {
     Json(StatusCode::CREATED, value).into_response()
 }
 
+/// 202.
+pub fn accepted<T: Serialize>(value: T) -> Response {
+    Json(StatusCode::ACCEPTED, value).into_response()
+}
+
 /// 204.
 pub fn nothing() -> Response {
     StatusCode::NO_CONTENT.into_response()

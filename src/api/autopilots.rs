@@ -93,11 +93,23 @@ pub async fn patch(
 /// Removes one.
 pub async fn delete(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
     let autopilot = id(&segment)?;
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        autopilots::delete(tx, &who, autopilot).await
+        flows::autopilots::delete(tx, &queue, &who, autopilot).await
     });
     write.await.map(|()| nothing())
+}
+
+/// Sets one off by hand; also when nothing comes of it, the run says so.
+pub async fn trigger(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
+    let autopilot = id(&segment)?;
+    let queue = api.queue.clone();
+    let write = api.db.write(door.workspace(), async move |tx| {
+        let who = door.enter(tx).await?;
+        flows::autopilot_runs::trigger(tx, &queue, &who, autopilot).await
+    });
+    write.await.map(ok)
 }
 
 /// A page of the times that one was set off.

@@ -14,6 +14,7 @@ use crate::{
     events, flows,
     ids::ChatSessionId,
     protocol::chat::{ChatSession, CreateChat, RenameChat, SendMessage},
+    tasks,
     workspace::chats::{self, messages},
 };
 
@@ -75,9 +76,10 @@ pub async fn rename(
 /// Removes one.
 pub async fn delete(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
     let session = id(&segment)?;
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::chats::delete(tx, &who, session).await
+        flows::chats::delete(tx, &queue, &who, session).await
     });
     write.await.map(|()| nothing())
 }
@@ -105,21 +107,26 @@ pub async fn send(
     Body(wish): Body<SendMessage>,
 ) -> Result<Response> {
     let session = id(&segment)?;
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::chats::send(tx, &who, session, &wish).await
+        flows::chats::send(tx, &queue, &who, session, &wish).await
     });
     write.await.map(created)
 }
 
-/// The task that an answer is waited for from: there is none without a queue.
+/// The task that an answer is waited for from, if there is one.
 pub async fn pending_task(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
     let session = id(&segment)?;
     let read = api.db.read(async move |db| {
         let who = door.enter(db).await?;
-        chats::get(db, &who, session).await.map(drop)
+        chats::get(db, &who, session).await?;
+        tasks::newest_of_chat(db, session).await
     });
-    read.await.map(|()| ok(json!({})))
+    read.await.map(|task| match task {
+        Some(task) => ok(json!({ "task_id": task.id, "status": task.status.word(), "created_at": task.created_at })),
+        None => ok(json!({})),
+    })
 }
 
 /// Notes that the caller has seen what is in one.

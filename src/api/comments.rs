@@ -107,10 +107,11 @@ pub async fn create(
     Path(reference): Segment,
     Body(wish): Body<CreateComment>,
 ) -> Result<Response> {
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
         let issue = issues::resolve(tx, who.workspace, &reference).await?;
-        flows::comments::create(tx, &who, issue, &wish).await
+        flows::comments::create(tx, &queue, &who, issue, &wish).await
     });
     write.await.map(created)
 }
@@ -123,9 +124,10 @@ pub async fn put(
     Body(change): Body<PutComment>,
 ) -> Result<Response> {
     let comment = id(&segment)?;
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::comments::put(tx, &who, comment, &change).await
+        flows::comments::put(tx, &queue, &who, comment, &change).await
     });
     write.await.map(ok)
 }
@@ -133,9 +135,10 @@ pub async fn put(
 /// Takes back what was said.
 pub async fn delete(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
     let comment = id(&segment)?;
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::comments::delete(tx, &who, comment).await
+        flows::comments::delete(tx, &queue, &who, comment).await
     });
     write.await.map(|()| nothing())
 }

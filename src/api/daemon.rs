@@ -12,7 +12,11 @@ use crate::{
     error::{Error, Result},
     fleet::{Beat, Contact},
     ids::RuntimeId,
-    protocol::daemon::{Deregister, Heartbeat, Register},
+    protocol::{
+        daemon::{Deregister, Heartbeat, Register},
+        task::Claim,
+    },
+    tasks::{self, claim::Asker},
 };
 
 /// Registers a daemon's runtimes.
@@ -64,19 +68,44 @@ pub async fn runtime_profiles(State(api): State<Api>, caller: Caller, segment: S
     Ok(ok(json!({ "workspace_id": workspace, "runtime_profiles": [] })))
 }
 
-/// Ends tasks that a restarted daemon left behind: there are no tasks yet.
+/// Ends tasks that a restarted daemon left behind.
 pub async fn recover_orphans(
     State(api): State<Api>,
     caller: Caller,
     Began(began): Began,
     segment: Segment,
 ) -> Result<Response> {
-    api.fleet.hear_of(&caller.driver(), extract::id(&segment, "runtime_id")?, began).await?;
-    Ok(ok(json!({ "orphaned": 0, "retried": 0 })))
+    let (driver, runtime) = (caller.driver(), extract::id(&segment, "runtime_id")?);
+    let workspace = api.fleet.hear_of_restart(&driver, runtime, began).await?;
+    api.queue.recover_orphans(&driver, workspace, runtime).await.map(ok)
 }
 
-/// Asks for work: there is none yet.
+/// Asks for work.
 pub async fn claim(State(api): State<Api>, caller: Caller, Began(began): Began, segment: Segment) -> Result<Response> {
-    api.fleet.hear_of(&caller.driver(), extract::id(&segment, "runtime_id")?, began).await?;
-    Ok(ok(json!({ "task": null })))
+    let (driver, runtime) = (caller.driver(), extract::id(&segment, "runtime_id")?);
+    // As long as this is here, somebody waits for the answer.
+    let (asker, _waiting) = Asker::new();
+    api.fleet.admit_claim(&driver, runtime).await?;
+    // Its lease is touched with the next tick; work does not wait for that.
+    let (fleet, caller) = (api.fleet.clone(), driver.clone());
+    let heard = tokio::spawn(async move { fleet.hear_of_claim(&caller, runtime, began).await });
+    let task = api.queue.claim(&driver, runtime, asker).await?;
+    if task.is_none() {
+        // Who gets nothing may hear why: the touch may have found that the runtime is gone.
+        heard.await.map_err(Error::internal)??;
+    }
+    Ok(ok(Claim { task }))
+}
+
+/// What waits on a runtime.
+pub async fn pending(
+    State(api): State<Api>,
+    caller: Caller,
+    Began(began): Began,
+    segment: Segment,
+) -> Result<Response> {
+    let runtime = extract::id(&segment, "runtime_id")?;
+    api.fleet.hear_of(&caller.driver(), runtime, began).await?;
+    let rows = api.db.read(async move |db| tasks::pending_of_runtime(db, runtime).await).await?;
+    Ok(ok(rows.into_iter().map(tasks::Row::wire).collect::<Vec<_>>()))
 }

@@ -21,6 +21,8 @@ use crate::{
 
 /// Bytes of a body at most.
 const BODY: usize = 1 << 20;
+/// Of one with what an agent put out.
+const LARGE_BODY: usize = 16 << 20;
 
 /// Who calls; put there by the guard.
 #[derive(Clone)]
@@ -96,18 +98,22 @@ pub struct Raw(pub Bytes);
 impl FromRequest<Api> for Raw {
     type Rejection = Error;
     async fn from_request(request: Request, _: &Api) -> Result<Self> {
-        let declared = request
-            .headers()
-            .get(axum::http::header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if declared.is_some_and(|length| length > BODY as u64) {
-            return Err(too_large());
-        }
-        match axum::body::to_bytes(request.into_body(), BODY).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(error) if is_limit(&error) => Err(too_large()),
-            Err(_) => Err(bad_body()),
-        }
+        read(request, BODY).await.map(Self)
+    }
+}
+
+async fn read(request: Request, most: usize) -> Result<Bytes> {
+    let declared = request
+        .headers()
+        .get(axum::http::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > most as u64) {
+        return Err(too_large());
+    }
+    match axum::body::to_bytes(request.into_body(), most).await {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if is_limit(&error) => Err(too_large()),
+        Err(_) => Err(bad_body()),
     }
 }
 
@@ -118,11 +124,26 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = Error;
     async fn from_request(request: Request, api: &Api) -> Result<Self> {
         let Raw(bytes) = Raw::from_request(request, api).await?;
-        lenient::decode(&bytes).map(Self).map_err(|error| {
-            tracing::debug!(%error, "a body that cannot be read");
-            bad_body()
-        })
+        decode(&bytes).map(Self)
     }
+}
+
+/// As [`Body`], for what an agent put out: it may be much.
+pub struct Large<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Large<T> {
+    type Rejection = Error;
+    async fn from_request(request: Request, _: &Api) -> Result<Self> {
+        let bytes = read(request, LARGE_BODY).await?;
+        decode(&bytes).map(Self)
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    lenient::decode(bytes).map_err(|error| {
+        tracing::debug!(%error, "a body that cannot be read");
+        bad_body()
+    })
 }
 
 /// The refusal of a body that is not what the route takes.

@@ -10,13 +10,17 @@ use uuid::Uuid;
 
 use super::{
     Api,
-    answer::{at_position, created, nothing, ok},
+    answer::{accepted, at_position, created, nothing, ok},
     extract::{self, Asked, Body, Door, Segment},
 };
 use crate::{
     error::{Error, Result},
     events, flows,
-    protocol::issue::{Children, CreateIssue, Metadata, PutIssue, PutMetadata},
+    protocol::{
+        issue::{Children, CreateIssue, Metadata, PutIssue, PutMetadata},
+        squad::Evaluate,
+        task::Rerun,
+    },
     workspace::{
         comments,
         issues::{
@@ -126,9 +130,10 @@ pub async fn list(State(api): State<Api>, door: Door, Asked(query): Asked<Query>
 
 /// A new one.
 pub async fn create(State(api): State<Api>, door: Door, Body(wish): Body<CreateIssue>) -> Result<Response> {
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::issues::create(tx, &who, &wish).await
+        flows::issues::create(tx, &queue, &who, &wish).await
     });
     write.await.map(created)
 }
@@ -150,22 +155,55 @@ pub async fn put(
     Path(reference): Segment,
     Body(change): Body<PutIssue>,
 ) -> Result<Response> {
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
         let issue = issues::resolve(tx, who.workspace, &reference).await?;
-        flows::issues::put(tx, &who, issue, change.clone()).await
+        flows::issues::put(tx, &queue, &who, issue, change.clone()).await
     });
     write.await.map(ok)
 }
 
 /// Removes one.
 pub async fn delete(State(api): State<Api>, door: Door, Path(reference): Segment) -> Result<Response> {
+    let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
         let issue = issues::resolve(tx, who.workspace, &reference).await?;
-        flows::issues::delete(tx, &who, issue).await
+        flows::issues::delete(tx, &queue, &who, issue).await
     });
     write.await.map(|()| nothing())
+}
+
+/// Asks for work on one once more.
+pub async fn rerun(
+    State(api): State<Api>,
+    door: Door,
+    Path(reference): Segment,
+    Body(wish): Body<Rerun>,
+) -> Result<Response> {
+    let queue = api.queue.clone();
+    let write = api.db.write(door.workspace(), async move |tx| {
+        let who = door.enter(tx).await?;
+        let issue = issues::resolve(tx, who.workspace, &reference).await?;
+        flows::rerun::rerun(tx, &queue, &who, issue, &wish).await
+    });
+    write.await.map(accepted)
+}
+
+/// A squad's leader says what it decided about one.
+pub async fn evaluate(
+    State(api): State<Api>,
+    door: Door,
+    Path(reference): Segment,
+    Body(wish): Body<Evaluate>,
+) -> Result<Response> {
+    let write = api.db.write(door.workspace(), async move |tx| {
+        let who = door.enter(tx).await?;
+        let issue = issues::resolve(tx, who.workspace, &reference).await?;
+        flows::squads::evaluate(tx, &who, issue, &wish).await
+    });
+    write.await.map(created)
 }
 
 /// What is right below one.

@@ -9,6 +9,7 @@ mod chats;
 mod comments;
 mod cookies;
 mod daemon;
+mod daemon_tasks;
 mod daemon_tokens;
 mod download;
 mod events;
@@ -23,6 +24,7 @@ mod metrics;
 mod origin;
 mod pages;
 mod projects;
+mod quick_create;
 mod request_log;
 mod routes;
 mod runtimes;
@@ -32,6 +34,7 @@ mod settings;
 mod skills;
 mod sockets;
 mod squads;
+mod tasks;
 mod tokens;
 mod workspaces;
 
@@ -42,6 +45,7 @@ use crate::{
     events::{Nodes, Relay},
     fleet::Fleet,
     identity::{Credentials, LastUsed},
+    tasks::Queue,
     ws::Sockets,
 };
 
@@ -66,6 +70,8 @@ pub struct Parts {
     pub relay: Option<Arc<Relay>>,
     /// The runtimes.
     pub fleet: Arc<Fleet>,
+    /// The work.
+    pub queue: Arc<Queue>,
     /// The sockets.
     pub sockets: Arc<Sockets>,
     /// What is counted.

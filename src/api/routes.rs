@@ -14,10 +14,10 @@ use axum::{
 use tower_http::cors::CorsLayer;
 
 use super::{
-    Api, Settings, agents, attachments, autopilots, chats, comments, daemon, daemon_tokens, events,
+    Api, Settings, agents, attachments, autopilots, chats, comments, daemon, daemon_tasks, daemon_tokens, events,
     guard::{Access, guard},
-    health, issues, me, members, metrics, pages, projects, request_log, runtimes, session, skills, sockets, squads,
-    tokens, workspaces,
+    health, issues, me, members, metrics, pages, projects, quick_create, request_log, runtimes, session, skills,
+    sockets, squads, tasks, tokens, workspaces,
 };
 use crate::error::Error;
 
@@ -87,6 +87,8 @@ pub fn table() -> Vec<Route> {
     add(Method::PUT, "/api/agents/{id}", People, put(agents::put));
     add(Method::POST, "/api/agents/{id}/archive", People, post(agents::archive));
     add(Method::POST, "/api/agents/{id}/restore", People, post(agents::restore));
+    add(Method::POST, "/api/agents/{id}/cancel-tasks", People, post(agents::cancel_tasks));
+    add(Method::GET, "/api/agents/{id}/tasks", PeopleAndAgents, get(agents::list_tasks));
     add(Method::GET, "/api/agents/{id}/skills", PeopleAndAgents, get(agents::list_skills));
     add(Method::PUT, "/api/agents/{id}/skills", People, put(agents::put_skills));
     add(Method::POST, "/api/agents/{id}/skills/add", People, post(agents::add_skills));
@@ -107,6 +109,8 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/issues/{id}", PeopleAndAgents, get(issues::get));
     add(Method::PUT, "/api/issues/{id}", PeopleAndAgents, put(issues::put));
     add(Method::DELETE, "/api/issues/{id}", PeopleAndAgents, delete(issues::delete));
+    add(Method::POST, "/api/issues/{id}/rerun", PeopleAndAgents, post(issues::rerun));
+    add(Method::POST, "/api/issues/{id}/squad-evaluated", PeopleAndAgents, post(issues::evaluate));
     add(Method::GET, "/api/issues/{id}/children", PeopleAndAgents, get(issues::children));
     add(Method::GET, "/api/issues/{id}/timeline", PeopleAndAgents, get(issues::timeline));
     add(Method::GET, "/api/issues/{id}/metadata", PeopleAndAgents, get(issues::get_metadata));
@@ -118,6 +122,13 @@ pub fn table() -> Vec<Route> {
     add(Method::DELETE, "/api/comments/{id}", PeopleAndAgents, delete(comments::delete));
     add(Method::POST, "/api/comments/{id}/resolve", PeopleAndAgents, post(comments::resolve));
     add(Method::DELETE, "/api/comments/{id}/resolve", PeopleAndAgents, delete(comments::unresolve));
+
+    add(Method::POST, "/api/issues/quick-create", PeopleAndAgents, post(quick_create::ask));
+    add(Method::GET, "/api/issues/{id}/active-task", PeopleAndAgents, get(tasks::active_of_issue));
+    add(Method::GET, "/api/issues/{id}/task-runs", PeopleAndAgents, get(tasks::of_issue));
+    add(Method::POST, "/api/issues/{id}/tasks/{task}/cancel", PeopleAndAgents, post(tasks::cancel_of_issue));
+    add(Method::POST, "/api/tasks/{id}/cancel", PeopleAndAgents, post(tasks::cancel));
+    add(Method::GET, "/api/agent-task-snapshot", PeopleAndAgents, get(tasks::snapshot));
 
     add(Method::GET, "/api/projects", PeopleAndAgents, get(projects::list));
     add(Method::POST, "/api/projects", PeopleAndAgents, post(projects::create));
@@ -157,6 +168,7 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/autopilots/{id}", PeopleAndAgents, get(autopilots::get));
     add(Method::PATCH, "/api/autopilots/{id}", PeopleAndAgents, patch(autopilots::patch));
     add(Method::DELETE, "/api/autopilots/{id}", PeopleAndAgents, delete(autopilots::delete));
+    add(Method::POST, "/api/autopilots/{id}/trigger", PeopleAndAgents, post(autopilots::trigger));
     add(Method::GET, "/api/autopilots/{id}/runs", PeopleAndAgents, get(autopilots::list_runs));
     add(Method::GET, "/api/autopilots/{id}/runs/{run}", PeopleAndAgents, get(autopilots::get_run));
     add(Method::POST, "/api/autopilots/{id}/triggers", PeopleAndAgents, post(autopilots::create_trigger));
@@ -175,6 +187,13 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/daemon/workspaces/{id}/runtime-profiles", Daemons, get(daemon::runtime_profiles));
     add(Method::POST, "/api/daemon/runtimes/{id}/recover-orphans", Daemons, post(daemon::recover_orphans));
     add(Method::POST, "/api/daemon/runtimes/{id}/tasks/claim", Daemons, post(daemon::claim));
+    add(Method::GET, "/api/daemon/runtimes/{id}/tasks/pending", Daemons, get(daemon::pending));
+    add(Method::POST, "/api/daemon/tasks/{id}/start", Daemons, post(daemon_tasks::start));
+    add(Method::POST, "/api/daemon/tasks/{id}/wait-local-directory", Daemons, post(daemon_tasks::wait));
+    add(Method::POST, "/api/daemon/tasks/{id}/session", Daemons, post(daemon_tasks::session));
+    add(Method::GET, "/api/daemon/tasks/{id}/status", Daemons, get(daemon_tasks::status));
+    add(Method::POST, "/api/daemon/tasks/{id}/complete", Daemons, post(daemon_tasks::complete));
+    add(Method::POST, "/api/daemon/tasks/{id}/fail", Daemons, post(daemon_tasks::fail));
     table
 }
 

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    identity::Driver,
-    ids::RuntimeId,
+    identity::{Driver, Role},
+    ids::{RuntimeId, UserId, WorkspaceId},
     protocol::runtime::Presence,
     time::Timestamp,
 };
@@ -53,6 +53,7 @@ pub struct Contact {
 enum Kind {
     Beat,
     Call,
+    Claim,
 }
 
 impl Contact {
@@ -76,6 +77,50 @@ impl Fleet {
         }
     }
 
+    /// Whether somebody may ask for work for a runtime; by what is believed of it.
+    pub async fn admit_claim(&self, driver: &Driver, runtime: RuntimeId) -> Result<()> {
+        match self.fact(runtime).await? {
+            Some(fact) => self.require_claimant(&fact, driver).await,
+            None => {
+                self.note_told_gone(driver.user);
+                Err(runtimes::runtime_not_found())
+            }
+        }
+    }
+
+    /// At a runtime without an owner, from old data, any member may ask: what waits there is refused for
+    /// want of an owner, not silently kept.
+    async fn require_claimant(&self, fact: &Fact, driver: &Driver) -> Result<()> {
+        let owner = fact.owner.or(Some(driver.user));
+        self.require_works(fact.workspace, owner, &fact.daemon_id, driver).await
+    }
+
+    /// As [`Fleet::hear_of`], for the call that asks for work.
+    pub async fn hear_of_claim(self: &Arc<Self>, driver: &Driver, runtime: RuntimeId, since: Timestamp) -> Result<()> {
+        match self.record(driver, runtime, Contact { since, connection: 0 }, Kind::Claim).await? {
+            Beat::Gone => Err(runtimes::runtime_not_found()),
+            Beat::Recorded | Beat::TakenOffline => Ok(()),
+        }
+    }
+
+    /// As [`Fleet::hear_of`], for the call after a restart: owners and admins may make it as well, but
+    /// that says nothing of the daemon. Gives the runtime's workspace.
+    pub async fn hear_of_restart(
+        self: &Arc<Self>,
+        driver: &Driver,
+        runtime: RuntimeId,
+        since: Timestamp,
+    ) -> Result<WorkspaceId> {
+        let fact = self.fact(runtime).await?;
+        if let Some(fact) = fact.filter(|fact| fact.owner != Some(driver.user) && driver.binding.is_none())
+            && self.credentials.role(fact.workspace, driver.user).await? >= Some(Role::Admin)
+        {
+            return Ok(fact.workspace);
+        }
+        self.hear_of(driver, runtime, since).await?;
+        self.fact(runtime).await?.map(|fact| fact.workspace).ok_or_else(runtimes::runtime_not_found)
+    }
+
     async fn record(
         self: &Arc<Self>,
         driver: &Driver,
@@ -83,14 +128,25 @@ impl Fleet {
         contact: Contact,
         kind: Kind,
     ) -> Result<Beat> {
+        let outcome = self.note(driver, runtime, contact, kind).await;
+        if let Ok(Beat::Gone) = outcome {
+            self.note_told_gone(driver.user);
+        }
+        outcome
+    }
+
+    async fn note(self: &Arc<Self>, driver: &Driver, runtime: RuntimeId, contact: Contact, kind: Kind) -> Result<Beat> {
         let began = Instant::now();
         let Some(mut fact) = self.fact(runtime).await? else { return Ok(Beat::Gone) };
-        self.require_driver(&fact, driver).await?;
+        match kind {
+            Kind::Claim => self.require_claimant(&fact, driver).await?,
+            Kind::Beat | Kind::Call => self.require_driver(&fact, driver).await?,
+        }
         let believed = began.elapsed();
         let now = self.db.clock().now();
         let touched = match kind {
             Kind::Beat => self.liveness.touch(runtime, self.next_lease(contact.connection)).await,
-            Kind::Call => self.keep_or_touch(runtime).await,
+            Kind::Call | Kind::Claim => self.keep_or_touch(runtime).await,
         };
         let after_touch = began.elapsed();
         match touched {
@@ -190,10 +246,21 @@ impl Fleet {
     /// Whether somebody may work for the runtime: its owner, while a member, or who holds a daemon
     /// token that the owner made for this very daemon.
     pub(super) async fn require_driver(&self, fact: &Fact, driver: &Driver) -> Result<()> {
-        if fact.owner != Some(driver.user) || !driver.is(fact.workspace, &fact.daemon_id) {
+        self.require_works(fact.workspace, fact.owner, &fact.daemon_id, driver).await
+    }
+
+    /// The same for whatever remembers itself whose daemon it is for.
+    pub async fn require_works(
+        &self,
+        workspace: WorkspaceId,
+        owner: Option<UserId>,
+        daemon_id: &str,
+        driver: &Driver,
+    ) -> Result<()> {
+        if owner != Some(driver.user) || !driver.is(workspace, daemon_id) {
             return Err(runtimes::not_yours());
         }
-        let role = self.credentials.role(fact.workspace, driver.user).await?;
+        let role = self.credentials.role(workspace, driver.user).await?;
         role.map(drop).ok_or_else(runtimes::not_yours)
     }
 

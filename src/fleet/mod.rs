@@ -16,11 +16,13 @@ mod heartbeat;
 mod lease;
 mod liveness;
 mod metrics;
+mod notes;
 mod presence;
 mod register;
 mod removal;
 mod revoke;
 mod runtimes;
+mod seat;
 mod settings;
 mod suspects;
 mod sweeper;
@@ -46,8 +48,10 @@ use crate::{
 pub use heartbeat::{Beat, Contact};
 pub use liveness::{Health, Liveness};
 pub use metrics::Metrics;
+pub use notes::TASK_HEARD;
 pub use revoke::revoke;
-pub use runtimes::{lock_to_bind, provider};
+pub use runtimes::{lock_to_bind, not_yours, provider, runtime_not_found};
+pub use seat::{Seat, lock_seats};
 pub use settings::{KEYS, Settings};
 pub use suspects::Parting;
 
@@ -122,6 +126,11 @@ impl Fleet {
     /// What was set.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// This node's name.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
     }
 
     /// How the lease store is.

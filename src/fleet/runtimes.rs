@@ -69,12 +69,12 @@ impl Row {
 }
 
 /// "Gone": daemons forget the runtime on reading this.
-pub(super) fn runtime_not_found() -> Error {
+pub fn runtime_not_found() -> Error {
     Error::not_found("runtime_not_found", "runtime not found")
 }
 
 /// "Not yours": daemons do nothing on reading this.
-pub(super) fn not_yours() -> Error {
+pub fn not_yours() -> Error {
     Error::not_found("not_found", "not found")
 }
 
@@ -206,7 +206,8 @@ impl Fleet {
     /// Removes a runtime. Its daemon is told at once, if it is connected here.
     pub async fn delete(&self, runtime: RuntimeId, user: UserId, selected: Option<WorkspaceId>) -> Result<()> {
         let nodes = self.nodes.clone();
-        self.db
+        let owner = self
+            .db
             .write_global(async move |tx| {
                 let row = editable(tx, runtime, user, selected, "you can only delete your own runtimes").await?;
                 // Nobody binds an agent to it from here on.
@@ -227,9 +228,10 @@ impl Fleet {
                     nodes.tell(Control::RuntimesGone { ids: vec![runtime] });
                     tracing::info!(%runtime, by = %user, "runtime removed");
                 });
-                Ok(())
+                Ok(row.owner_id)
             })
             .await?;
+        owner.into_iter().for_each(|owner| self.note_told_gone(owner));
         self.liveness.forget(&[runtime]).await;
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! What binds an agent to a runtime: whose runtime it may be, under the runtime's lock, so that an
 //! agent never lands on one that is being taken apart.
 
+use std::sync::Arc;
+
 use crate::{
     db::Tx,
     error::{Error, Result},
@@ -8,6 +10,7 @@ use crate::{
     identity::Insider,
     ids::{AgentId, RuntimeId},
     protocol::agent::{Agent, CreateAgent, PutAgent},
+    tasks::{Queue, Which},
     workspace::agents::{self, Binding},
 };
 
@@ -23,8 +26,8 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateAgent) -> Result<Ag
     agents::create(tx, who, &binding, wish).await
 }
 
-/// Changes an agent, and perhaps its runtime.
-pub async fn put(tx: &mut Tx, who: &Insider, agent: AgentId, change: PutAgent) -> Result<Agent> {
+/// Changes an agent, and perhaps its runtime. What it has to do stays where it was queued.
+pub async fn put(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, agent: AgentId, change: PutAgent) -> Result<Agent> {
     // Runtimes are locked before agents.
     let binding = match change.runtime_id.as_deref().filter(|text| !text.is_empty()) {
         Some(wished) => {
@@ -35,13 +38,29 @@ pub async fn put(tx: &mut Tx, who: &Insider, agent: AgentId, change: PutAgent) -
     };
     let row = agents::lock(tx, who, agent).await?;
     let provider = fleet::provider(tx, row.runtime_id).await?;
-    agents::put(tx, who, row, binding.as_ref(), &provider, change).await
+    let room = row.max_concurrent_tasks;
+    let new = agents::put(tx, who, row, binding.as_ref(), &provider, change).await?;
+    if new.max_concurrent_tasks > room {
+        queue.wake_next(tx, agent).await?;
+    }
+    Ok(new)
 }
 
-/// Puts an agent aside.
-pub async fn archive(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Agent> {
-    let row = agents::lock(tx, who, agent).await?;
+/// Puts an agent aside and ends all of its work.
+pub async fn archive(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, agent: AgentId) -> Result<Agent> {
+    let mut row = agents::lock(tx, who, agent).await?;
+    if !queue.cancel(tx, who.workspace, Which::Agent(agent), |id| id == agent).await?.is_empty() {
+        // It works no longer.
+        row = agents::find(tx, who.workspace, agent).await?.ok_or_else(agents::not_found)?;
+    }
     agents::archive(tx, who, row).await
+}
+
+/// Ends all of an agent's work; how much it was.
+pub async fn cancel_tasks(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, agent: AgentId) -> Result<usize> {
+    agents::lock(tx, who, agent).await?;
+    let ended = queue.cancel(tx, who.workspace, Which::Agent(agent), |id| id == agent).await?;
+    Ok(ended.len())
 }
 
 /// Takes an agent up again, on a runtime that is there to stay.

@@ -1,6 +1,8 @@
 //! What binds an autopilot to a project and to whoever does its work: whose they may be, under their
 //! locks, so that an autopilot never lands on what is being taken apart.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use uuid::Uuid;
 
 use crate::{
@@ -12,9 +14,10 @@ use crate::{
         autopilot::{Autopilot, CreateAutopilot, PatchAutopilot},
         lenient::Patch,
     },
+    tasks::{self, Queue, Which},
     workspace::{
         agents,
-        autopilots::{self, Assignee, Parents},
+        autopilots::{self, Assignee, Parents, runs},
         projects,
     },
 };
@@ -48,6 +51,23 @@ pub async fn patch(tx: &mut Tx, who: &Insider, id: AutopilotId, change: PatchAut
         None => return Err(Error::invalid("half_an_assignee", "assignee_type goes together with assignee_id")),
     };
     autopilots::patch(tx, who, id, change, Parents { project, assignee }).await
+}
+
+/// Removes an autopilot; what its runs have an agent do ends before it.
+pub async fn delete(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, id: AutopilotId) -> Result<()> {
+    autopilots::open(tx, who, id).await?;
+    let agents: BTreeSet<AgentId> = runs::running(tx, id).await?.into_iter().map(|(_, agent)| agent).collect();
+    let agents: Vec<AgentId> = agents.into_iter().collect();
+    tasks::lock_agents(tx, who.workspace, &agents).await?;
+    autopilots::lock(tx, who, id).await?;
+    let mut last = None;
+    for (run, _) in runs::running(tx, id).await? {
+        // One that was tried more than once is there more than once.
+        if last.replace(run) != Some(run) {
+            queue.cancel(tx, who.workspace, Which::Run(run), |agent| agents.contains(&agent)).await?;
+        }
+    }
+    autopilots::delete(tx, who, id).await
 }
 
 /// A project of the workspace, kept from being removed; nothing stands for none.

@@ -7,7 +7,7 @@ use crate::{
     fleet::Fleet,
     hub::{Close, Registry, wire},
     identity::Credentials,
-    protocol::{browser::Outbound, close},
+    protocol::{browser::Outbound, close, task::task_available},
 };
 
 /// Acts on control messages.
@@ -36,6 +36,9 @@ impl Ears {
                 self.registry.take_runtimes(ids, &revoked());
                 let (fleet, ids) = (self.fleet.clone(), ids.clone());
                 tokio::spawn(async move { fleet.forget_leases(&ids).await });
+            }
+            Control::TaskAvailable { runtime, task } => {
+                self.registry.send_to_runtime(*runtime, &wire::text(&task_available(*runtime, *task)));
             }
             Control::TokenEnded { token } => {
                 self.credentials.forget_token(*token);

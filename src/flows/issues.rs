@@ -1,54 +1,175 @@
-//! Issues come, change and go, with what follows from it elsewhere.
+//! Issues come, change and go, with what follows from it elsewhere: whoever an issue is given to
+//! begins to work on it, and work for nobody's issue ends.
 
+use std::sync::Arc;
+
+use super::{
+    held::{Asked, Held, assigned, behind},
+    wakes,
+};
 use crate::{
     db::Tx,
     error::{Error, Result},
     events::kinds,
     identity::Insider,
-    ids::IssueId,
-    protocol::issue::{CreateIssue, Issue, PutIssue},
+    ids::{AgentId, IssueId},
+    protocol::{
+        issue::{CreateIssue, Issue, PutIssue},
+        lenient::Patch,
+    },
+    tasks::{self, Queue, Which, Wish, Work},
     workspace::{
         comments,
         issues::{self, Change},
     },
 };
 
-/// A new issue.
-pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateIssue) -> Result<Issue> {
+/// A new issue. Whoever it is given to begins, unless it is put off.
+pub async fn create(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, wish: &CreateIssue) -> Result<Issue> {
+    let id = wish.assignee_id.as_deref().and_then(|text| text.parse().ok());
+    let planned = behind(tx, who.workspace, wish.assignee_type.as_deref(), id).await?;
+    let held = Held::take(tx, who.workspace, planned.map(|asked| asked.agent)).await?;
+
     let issue = issues::create(tx, who, wish).await?;
     tx.emit(kinds::issue_created(who.actor(), &issue));
+    if issue.status != "backlog" {
+        begin(tx, queue, &held, &issue).await?;
+    }
     Ok(issue)
 }
 
 /// Changes an issue.
-pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -> Result<Issue> {
+pub async fn put(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, issue: IssueId, change: PutIssue) -> Result<Issue> {
+    let agents = concerned(tx, who, issue, &change).await?;
+    let held = Held::take(tx, who.workspace, agents).await?;
+
     let change = issues::put(tx, who, issue, change).await?;
-    if change.old.status != "done" && change.new.status == "done" {
-        tell_parent(tx, &change).await?;
+    let (old, new) = (&change.old, &change.new);
+    // Who only takes it away from somebody lets them finish.
+    let given = new.assignee_id.is_some() && is_reassigned(&change);
+    let called_off = new.status == "cancelled" && old.status != "cancelled";
+    if given || called_off {
+        queue.cancel(tx, who.workspace, Which::Issue(issue), |agent| held.has(agent)).await?;
+    }
+    let begins = match (given, called_off) {
+        (_, true) => false,
+        (true, false) => new.status != "backlog",
+        (false, false) => leaves_backlog(&change) && !is_at_it(tx, who, issue).await?,
+    };
+    if begins {
+        begin(tx, queue, &held, new).await?;
+    }
+    if new.status == "done" && old.status != "done" {
+        tell_parent(tx, queue, &held, new).await?;
     }
     Ok(change.new)
 }
 
-/// Removes an issue.
-pub async fn delete(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
-    issues::lock(tx, who.workspace, issue).await?;
+fn is_reassigned(change: &Change) -> bool {
+    (&change.old.assignee_type, change.old.assignee_id) != (&change.new.assignee_type, change.new.assignee_id)
+}
+
+fn leaves_backlog(change: &Change) -> bool {
+    let now = change.new.status.as_str();
+    change.old.status == "backlog" && now != "backlog" && !issues::is_closed(now) && !is_reassigned(change)
+}
+
+/// Whether the one who acts is an agent in a task for this very issue: it need not be asked again.
+async fn is_at_it(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<bool> {
+    let Some(binding) = &who.task else { return Ok(false) };
+    Ok(tasks::find(tx, binding.task).await?.is_some_and(|task| task.issue_id == Some(issue)))
+}
+
+/// The agents that a change may give work to or take it from.
+async fn concerned(tx: &mut Tx, who: &Insider, issue: IssueId, change: &PutIssue) -> Result<Vec<AgentId>> {
+    let reassigns = !change.assignee_type.is_absent() || !change.assignee_id.is_absent();
+    let (workspace, status) = (who.workspace, change.status.as_deref());
+    if !reassigns && status.is_none() {
+        return Ok(Vec::new());
+    }
+    let current = issues::plain(tx, workspace, issue).await?;
+    let mut agents = Vec::new();
+    if reassigns || status == Some("cancelled") {
+        agents = tasks::agents_of(tx, workspace, Which::Issue(issue)).await?;
+    }
+    let asked = if reassigns {
+        let kind = change.assignee_type.clone().over(current.assignee_type.clone());
+        let id = match &change.assignee_id {
+            Patch::Absent => current.assignee_id,
+            Patch::Null => None,
+            Patch::Value(text) => text.parse().ok(),
+        };
+        behind(tx, workspace, kind.as_deref(), id).await?
+    } else if current.status == "backlog" {
+        assigned(tx, &current).await?
+    } else {
+        None
+    };
+    agents.extend(asked.map(|asked| asked.agent));
+    if status == Some("done") && current.status != "done" {
+        let above = match &change.parent_issue_id {
+            Patch::Absent => current.parent_issue_id,
+            Patch::Null => None,
+            Patch::Value(text) => text.parse().ok(),
+        };
+        if let Some(parent) = found(match above {
+            Some(above) => issues::plain(tx, workspace, above).await.map(Some),
+            None => Ok(None),
+        })? {
+            agents.extend(assigned(tx, &parent).await?.map(|asked| asked.agent));
+        }
+    }
+    Ok(agents)
+}
+
+/// Removes an issue; work for it ends before.
+pub async fn delete(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, issue: IssueId) -> Result<()> {
+    let agents = tasks::agents_of(tx, who.workspace, Which::Issue(issue)).await?;
+    let held = Held::take(tx, who.workspace, agents).await?;
+    issues::lock_to_delete(tx, issue).await?;
+    queue.cancel(tx, who.workspace, Which::Issue(issue), |agent| held.has(agent)).await?;
     issues::delete(tx, who, issue).await
 }
 
-/// Says on the issue above that one below it is done, unless nobody reads it for work: it is closed,
-/// or a person's.
-async fn tell_parent(tx: &mut Tx, change: &Change) -> Result<()> {
-    let Some(parent) = change.new.parent_issue_id else { return Ok(()) };
-    let parent = match issues::plain(tx, change.new.workspace_id, parent).await {
-        Ok(parent) => parent,
-        // It went meanwhile.
-        Err(Error::Refused(_)) => return Ok(()),
-        Err(error) => return Err(error),
+/// Asks whoever an issue is assigned to. A squad's leader is asked only where it can begin at once.
+async fn begin(tx: &mut Tx, queue: &Arc<Queue>, held: &Held, issue: &Issue) -> Result<()> {
+    let Some(Asked { agent, leads }) = assigned(tx, issue).await? else { return Ok(()) };
+    let Some(worker) = held.active(agent)?.filter(|worker| !leads || worker.is_ready()) else { return Ok(()) };
+    let wish = Wish {
+        work: Work::Issue { issue: issue.id, trigger: None, leads },
+        priority: tasks::priority_of(&issue.priority),
+        initiator: None,
+        force_fresh: false,
     };
-    if issues::is_closed(&parent.status) || parent.assignee_type.as_deref() == Some("member") {
+    queue.enqueue(tx, worker, wish).await.map(drop)
+}
+
+/// Says on the issue above that one below it is done, and wakes its agent or leader by that; unless
+/// nobody reads it for work: it is closed, or a person's.
+async fn tell_parent(tx: &mut Tx, queue: &Arc<Queue>, held: &Held, child: &Issue) -> Result<()> {
+    let Some(parent) = child.parent_issue_id else { return Ok(()) };
+    // It may have gone meanwhile.
+    let parent = found(issues::lock(tx, child.workspace_id, parent).await.map(Some))?;
+    let Some(parent) = parent.filter(|parent| !issues::is_closed(&parent.status)) else { return Ok(()) };
+    if parent.assignee_type.as_deref() == Some("member") {
         return Ok(());
     }
-    let Issue { id, identifier, title, .. } = &change.new;
+    let Issue { id, identifier, title, .. } = child;
     let text = format!("[{identifier}](mention://issue/{id}) is done: {title}");
-    comments::create_as_system(tx, &parent, &text).await.map(drop)
+    let comment = comments::create_as_system(tx, &parent, &text).await?;
+    let Some(asked) = assigned(tx, &parent).await? else { return Ok(()) };
+    // A leader that did it, or whose squad did, knows.
+    if asked.leads && assigned(tx, child).await?.is_some_and(|done_by| done_by.agent == asked.agent) {
+        return Ok(());
+    }
+    let Some(worker) = held.active(asked.agent)? else { return Ok(()) };
+    queue.enqueue(tx, worker, wakes::by_comment(&parent, asked, comment.id, &text)).await.map(drop)
+}
+
+/// `None` in place of a refusal, which here only says that something is not there.
+fn found<T>(answer: Result<Option<T>>) -> Result<Option<T>> {
+    match answer {
+        Err(Error::Refused(_)) => Ok(None),
+        other => other,
+    }
 }

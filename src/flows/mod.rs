@@ -2,15 +2,21 @@
 
 pub mod agents;
 pub mod attachments;
+pub mod autopilot_runs;
 pub mod autopilots;
 pub mod chats;
 pub mod comments;
 pub mod hear;
+mod held;
 pub mod issues;
 pub mod join;
 pub mod people;
 pub mod projects;
+pub mod quick_create;
 pub mod recheck;
+pub mod rerun;
 pub mod revoke;
 pub mod skills;
 pub mod squads;
+pub mod tasks;
+mod wakes;

@@ -1,12 +1,33 @@
-//! The end of a squad: its leader takes over what was assigned to it.
+//! What a squad's leader decides, and the end of a squad: its leader takes over what was assigned to
+//! it. Work that goes on then goes on: it is the leader's already, or that of those whom it called,
+//! and ending it would only throw it away. Nobody is asked anew either.
 
 use crate::{
     db::Tx,
-    error::Result,
+    error::{Error, Result},
     identity::Insider,
-    ids::SquadId,
-    workspace::{autopilots, issues, squads},
+    ids::{IssueId, SquadId},
+    protocol::squad::{Evaluate, Evaluated},
+    workspace::{
+        autopilots, issues,
+        squads::{self, evaluations},
+    },
 };
+
+/// The leader of the squad that an issue is assigned to says what it decided about it.
+pub async fn evaluate(tx: &mut Tx, who: &Insider, issue: IssueId, wish: &Evaluate) -> Result<Evaluated> {
+    let not_leader = || Error::forbidden("not_squad_leader", "only the leader of the issue's squad can do this");
+    let leader = who.task.as_deref().ok_or_else(not_leader)?;
+    let issue = issues::plain(tx, who.workspace, issue).await?;
+    let squad = match (issue.assignee_type.as_deref(), issue.assignee_id) {
+        (Some("squad"), Some(squad)) => squads::find(tx, who.workspace, SquadId(squad)).await?,
+        _ => return Err(Error::invalid("not_assigned_to_squad", "issue is not assigned to a squad")),
+    };
+    if squad.leader_id != leader.agent {
+        return Err(not_leader());
+    }
+    evaluations::note(tx, leader, &squad, issue.id, wish).await
+}
 
 /// Gives some issues of a squad that is to go to its leader; whether there may be more. In pieces of
 /// their own before [`delete`], so that a busy squad does not stop everybody else.

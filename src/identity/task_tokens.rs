@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use super::{TaskBinding, secrets};
 use crate::{
-    db::{Tx, exec},
+    db::{Arm, Tx, exec, lists},
     error::Result,
-    ids::{UserId, WorkspaceId},
+    ids::{TaskId, TaskTokenId, UserId, WorkspaceId},
 };
 
-#[cfg_attr(not(feature = "test-hooks"), allow(dead_code, reason = "claims will make them"))]
 /// A task token ends after this long even if its task does not.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 
-#[cfg_attr(not(feature = "test-hooks"), allow(dead_code, reason = "claims will make them"))]
 /// Makes a token for a task; the binding says what it acts as.
 pub async fn mint(tx: &mut Tx, binding: &TaskBinding) -> Result<String> {
     let token = secrets::mint(secrets::TASK);
@@ -39,4 +37,28 @@ pub async fn revoke_all(tx: &mut Tx, workspace: WorkspaceId, user: Option<UserId
         .bind(workspace)
         .bind(user))
     .map(drop)
+}
+
+/// Removes the tokens of some tasks; which they were.
+pub async fn revoke(tx: &mut Tx, tasks: &[TaskId]) -> Result<Vec<TaskTokenId>> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let gone = match tx.arm() {
+        Arm::Postgres(c) => {
+            sqlx::query_scalar("DELETE FROM task_token WHERE task_id = ANY($1) RETURNING id")
+                .bind(tasks)
+                .fetch_all(c)
+                .await
+        }
+        Arm::Sqlite(c) => {
+            sqlx::query_scalar(
+                "DELETE FROM task_token WHERE task_id IN (SELECT unhex(value) FROM json_each($1)) RETURNING id",
+            )
+            .bind(lists::ids(tasks.iter().copied()))
+            .fetch_all(c)
+            .await
+        }
+    };
+    tx.note(gone)
 }

@@ -265,7 +265,8 @@ pub fn repos_version(repos: &[Repo]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn stored_repos(stored: Value) -> Vec<Repo> {
+/// Repositories as they are stored with a workspace, as everybody is told of them.
+pub fn stored_repos(stored: Value) -> Vec<Repo> {
     distinct(serde_json::from_value(stored).unwrap_or_default())
 }
 

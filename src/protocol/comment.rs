@@ -102,6 +102,9 @@ pub struct CreateComment {
     pub parent_id: Option<String>,
     #[serde(default, deserialize_with = "lenient::list")]
     pub attachment_ids: Vec<String>,
+    /// Agents that are not to be woken by it; what is no id is passed over.
+    #[serde(default, deserialize_with = "lenient::list")]
+    pub suppress_agent_ids: Vec<String>,
 }
 
 /// `PUT /api/comments/{id}`.

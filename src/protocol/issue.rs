@@ -112,6 +112,24 @@ pub struct CreateIssue {
     pub allow_duplicate: bool,
 }
 
+/// `POST /api/issues/quick-create`.
+#[derive(Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct QuickCreate {
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub prompt: String,
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub agent_id: String,
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub squad_id: String,
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub project_id: String,
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub parent_issue_id: String,
+    #[serde(default, deserialize_with = "lenient::list")]
+    pub attachment_ids: Vec<String>,
+}
+
 /// `PUT /api/issues/{id}`: null clears assignee, dates, parent and project, and leaves the rest.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]

@@ -17,3 +17,4 @@ pub mod project;
 pub mod runtime;
 pub mod skill;
 pub mod squad;
+pub mod task;

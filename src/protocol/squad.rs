@@ -95,3 +95,22 @@ pub struct WishedMember {
     #[serde(default, deserialize_with = "lenient::zero")]
     pub role: String,
 }
+
+/// `POST /api/issues/{id}/squad-evaluated`.
+#[derive(Debug, Default, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct Evaluate {
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub outcome: String,
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub reason: String,
+}
+
+/// The answer to [`Evaluate`].
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct Evaluated {
+    pub id: Uuid,
+    pub action: &'static str,
+    pub created_at: Timestamp,
+}

@@ -35,6 +35,12 @@ pub fn title<'t>(field: &'static str, text: &'t str) -> Result<&'t str> {
     at_most(field, required(field, text)?, TITLE)
 }
 
+/// A text that is made up here as a title: without surrounding blanks, cut where titles end.
+pub fn cut_title(text: &str) -> &str {
+    let text = text.trim();
+    text.char_indices().nth(TITLE).map_or(text, |(end, _)| text[..end].trim_end())
+}
+
 /// A longer text, within its limit.
 pub fn text<'t>(field: &'static str, text: &'t str) -> Result<&'t str> {
     if text.len() <= TEXT {

@@ -6,9 +6,12 @@ use heartwire::test_hooks;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{
-    Backend, Hub, Socket,
-    hub::{Answer, id},
+use crate::{
+    support::{
+        Backend, Hub, Socket,
+        hub::{Answer, id},
+    },
+    tasks::support::{self, Given},
 };
 
 on_both_stores!(every_route_refuses_whom_it_does_not_accept, nothing_a_client_sends_is_read_as_identity);
@@ -66,6 +69,7 @@ struct World {
     member: Uuid,
     daemon_token: Uuid,
     token: Uuid,
+    task: Uuid,
 }
 
 fn none(_: &World) -> Value {
@@ -120,6 +124,8 @@ const TABLE: &[Case] = &[
     Case { method: "PUT", path: "/api/agents/{record}?workspace_id={ws}", task: NotForTasks, foreign_task: NotForTasks, ..RECORD },
     Case { method: "POST", path: "/api/agents/{record}/archive?workspace_id={ws}", task: NotForTasks, foreign_task: NotForTasks, ..RECORD },
     Case { method: "POST", path: "/api/agents/{record}/restore?workspace_id={ws}", task: NotForTasks, foreign_task: NotForTasks, ..RECORD },
+    Case { method: "POST", path: "/api/agents/{record}/cancel-tasks?workspace_id={ws}", task: NotForTasks, foreign_task: NotForTasks, ..RECORD },
+    Case { path: "/api/agents/{record}/tasks?workspace_id={ws}", ..RECORD },
     Case { path: "/api/agents/{record}/skills?workspace_id={ws}", ..RECORD },
     Case { method: "PUT", path: "/api/agents/{record}/skills?workspace_id={ws}", task: NotForTasks, foreign_task: NotForTasks, ..RECORD },
     Case { method: "POST", path: "/api/agents/{record}/skills/add?workspace_id={ws}", task: NotForTasks, foreign_task: NotForTasks, ..RECORD },
@@ -138,6 +144,8 @@ const TABLE: &[Case] = &[
     Case { path: "/api/issues/{record}?workspace_id={ws}", ..RECORD },
     Case { method: "PUT", path: "/api/issues/{record}?workspace_id={ws}", ..RECORD },
     Case { method: "DELETE", path: "/api/issues/{record}?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/issues/{record}/rerun?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/issues/{record}/squad-evaluated?workspace_id={ws}", ..RECORD },
     Case { path: "/api/issues/{record}/children?workspace_id={ws}", ..RECORD },
     Case { path: "/api/issues/{record}/timeline?workspace_id={ws}", ..RECORD },
     Case { path: "/api/issues/{record}/metadata?workspace_id={ws}", ..RECORD },
@@ -149,6 +157,12 @@ const TABLE: &[Case] = &[
     Case { method: "DELETE", path: "/api/comments/{record}?workspace_id={ws}", ..RECORD },
     Case { method: "POST", path: "/api/comments/{record}/resolve?workspace_id={ws}", ..RECORD },
     Case { method: "DELETE", path: "/api/comments/{record}/resolve?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/issues/quick-create?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/issues/{record}/active-task?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/issues/{record}/task-runs?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/issues/{record}/tasks/{record}/cancel?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/tasks/{record}/cancel?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/agent-task-snapshot?workspace_id={ws}", ..RECORD },
     Case { path: "/api/projects?workspace_id={ws}", ..RECORD },
     Case { method: "POST", path: "/api/projects?workspace_id={ws}", body: |_| json!({ "title": "t" }), ..RECORD },
     Case { path: "/api/projects/{record}?workspace_id={ws}", ..RECORD },
@@ -184,6 +198,7 @@ const TABLE: &[Case] = &[
     Case { path: "/api/autopilots/{record}?workspace_id={ws}", ..RECORD },
     Case { method: "PATCH", path: "/api/autopilots/{record}?workspace_id={ws}", ..RECORD },
     Case { method: "DELETE", path: "/api/autopilots/{record}?workspace_id={ws}", ..RECORD },
+    Case { method: "POST", path: "/api/autopilots/{record}/trigger?workspace_id={ws}", ..RECORD },
     Case { path: "/api/autopilots/{record}/runs?workspace_id={ws}", ..RECORD },
     Case { path: "/api/autopilots/{record}/runs/{record}?workspace_id={ws}", ..RECORD },
     Case { method: "POST", path: "/api/autopilots/{record}/triggers?workspace_id={ws}", ..RECORD },
@@ -197,6 +212,13 @@ const TABLE: &[Case] = &[
     Case { method: "GET", path: "/api/daemon/workspaces/{ws}/runtime-profiles", body: none, foreigner: NotYours, member: In, daemon: In, task: Unknown, foreign_task: Unknown },
     Case { method: "POST", path: "/api/daemon/runtimes/{runtime}/recover-orphans", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
     Case { method: "POST", path: "/api/daemon/runtimes/{runtime}/tasks/claim", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "GET", path: "/api/daemon/runtimes/{runtime}/tasks/pending", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/tasks/{task}/start", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/tasks/{task}/wait-local-directory", body: |_| json!({ "reason": "r" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/tasks/{task}/session", body: |_| json!({ "session_id": "s" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "GET", path: "/api/daemon/tasks/{task}/status", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/tasks/{task}/complete", body: |_| json!({ "output": "o" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/tasks/{task}/fail", body: |_| json!({ "error": "e" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
     // A socket: see below.
     Case { method: "GET", path: "/api/daemon/ws?runtime_ids={runtime}", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
 ];
@@ -219,6 +241,7 @@ fn fill(path: &str, world: &World) -> String {
         .replace("{member}", &world.member.to_string())
         .replace("{daemon_token}", &world.daemon_token.to_string())
         .replace("{token}", &world.token.to_string())
+        .replace("{task}", &world.task.to_string())
         // Nobody's: whoever is let in finds nothing, and so changes nothing.
         .replace("{record}", "00000000-0000-7000-8000-000000000000")
 }
@@ -283,8 +306,16 @@ async fn every_route_refuses_whom_it_does_not_accept(backend: Backend) {
     let made = hub.post(&daemon_tokens, json!({ "daemon_id": "another-daemon" })).await.expect(201);
     let daemon = made["token"].as_str().unwrap().to_owned();
     let tokens = hub.get("/api/tokens").await.expect(200);
-    let world =
-        World { workspace: hub.workspace, runtime, member: owners, daemon_token: id(&made), token: id(&tokens[0]) };
+    let agent = support::agent(&hub, "ann", runtime).await;
+    let given = Given { agent, runtime, status: "dispatched", dispatched: Some(1), ..Given::default() };
+    let world = World {
+        workspace: hub.workspace,
+        runtime,
+        member: owners,
+        daemon_token: id(&made),
+        token: id(&tokens[0]),
+        task: support::give(&hub, &given).await,
+    };
     let task = hub.app.mint_task_token(hub.workspace, me).await.unwrap();
     let foreign_task = hub.app.mint_task_token(elsewhere, foreigner_id).await.unwrap();
 

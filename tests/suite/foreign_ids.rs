@@ -21,6 +21,8 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("PUT", "/api/agents/{agent}", "agent not found"),
     ("POST", "/api/agents/{agent}/archive", "agent not found"),
     ("POST", "/api/agents/{agent}/restore", "agent not found"),
+    ("POST", "/api/agents/{agent}/cancel-tasks", "agent not found"),
+    ("GET", "/api/agents/{agent}/tasks", "agent not found"),
     ("GET", "/api/agents/{agent}/skills", "agent not found"),
     ("PUT", "/api/agents/{agent}/skills", "agent not found"),
     ("POST", "/api/agents/{agent}/skills/add", "agent not found"),
@@ -50,6 +52,8 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("GET", "/api/issues/{issue}", "issue not found"),
     ("PUT", "/api/issues/{issue}", "issue not found"),
     ("DELETE", "/api/issues/{issue}", "issue not found"),
+    ("POST", "/api/issues/{issue}/rerun", "issue not found"),
+    ("POST", "/api/issues/{issue}/squad-evaluated", "issue not found"),
     ("GET", "/api/issues/{issue}/children", "issue not found"),
     ("GET", "/api/issues/{issue}/timeline", "issue not found"),
     ("GET", "/api/issues/{issue}/metadata", "issue not found"),
@@ -57,6 +61,12 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("DELETE", "/api/issues/{issue}/metadata/key", "issue not found"),
     ("GET", "/api/issues/{issue}/comments", "issue not found"),
     ("POST", "/api/issues/{issue}/comments", "issue not found"),
+    ("GET", "/api/issues/{issue}/active-task", "issue not found"),
+    ("GET", "/api/issues/{issue}/task-runs", "issue not found"),
+    ("POST", "/api/issues/{issue}/tasks/{task}/cancel", "issue not found"),
+    ("POST", "/api/issues/{own_issue}/tasks/{task}/cancel", "task not found"),
+    ("POST", "/api/issues/{own_issue}/tasks/{own_task}/cancel", "task not found"),
+    ("POST", "/api/tasks/{task}/cancel", "task not found"),
     ("PUT", "/api/comments/{comment}", "comment not found"),
     ("DELETE", "/api/comments/{comment}", "comment not found"),
     ("POST", "/api/comments/{comment}/resolve", "comment not found"),
@@ -67,6 +77,7 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("GET", "/api/autopilots/{autopilot}", "autopilot not found"),
     ("PATCH", "/api/autopilots/{autopilot}", "autopilot not found"),
     ("DELETE", "/api/autopilots/{autopilot}", "autopilot not found"),
+    ("POST", "/api/autopilots/{autopilot}/trigger", "autopilot not found"),
     ("GET", "/api/autopilots/{autopilot}/runs", "autopilot not found"),
     ("GET", "/api/autopilots/{autopilot}/runs/{run}", "autopilot not found"),
     ("GET", "/api/autopilots/{own_autopilot}/runs/{run}", "run not found"),
@@ -116,12 +127,15 @@ const FIELDS: &[(&str, &str, &str, &str, &str)] = &[
     ("PUT", "/api/issues/{own_issue}", r#"{"assignee_type":"agent"}"#, "assignee_id", "agent"),
     ("PUT", "/api/issues/{own_issue}", r#"{"assignee_type":"squad"}"#, "assignee_id", "squad"),
     ("PUT", "/api/issues/{own_issue}", r#"{"assignee_type":"member"}"#, "assignee_id", "stranger"),
+    ("POST", "/api/issues/quick-create", r#"{"prompt":"x"}"#, "agent_id", "agent"),
+    ("POST", "/api/issues/quick-create", r#"{"prompt":"x","agent_id":"{own_agent}"}"#, "project_id", "project"),
+    ("POST", "/api/issues/quick-create", r#"{"prompt":"x","agent_id":"{own_agent}"}"#, "parent_issue_id", "issue"),
     ("POST", "/api/issues/{own_issue}/comments", r#"{"content":"x"}"#, "parent_id", "comment"),
 ];
 
 /// Whose addresses have to be in the table.
 const RECORDS: &[&str] =
-    &["agents", "skills", "squads", "projects", "issues", "comments", "attachments", "chat", "autopilots"];
+    &["agents", "skills", "squads", "projects", "issues", "comments", "attachments", "chat", "autopilots", "tasks"];
 
 /// One of each record in a workspace, by name.
 async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uuid> {
@@ -141,6 +155,7 @@ async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uui
     let issue = post("/api/issues", json!({ "title": "i" })).await;
     let comment = post(&format!("/api/issues/{}/comments", id(&issue)), json!({ "content": "c" })).await;
     let chat = post("/api/chat/sessions", json!({ "agent_id": agent["id"] })).await;
+    let sent = post(&format!("/api/chat/sessions/{}/messages", id(&chat)), json!({ "content": "c" })).await;
     let file = format!("/api/upload-file?workspace_id={workspace}");
     let headers = [("content-type", "multipart/form-data; boundary=B")];
     let body = b"--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n--B--\r\n".to_vec();
@@ -155,6 +170,7 @@ async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uui
         // None has run yet.
         ("run", Uuid::new_v4()),
         ("chat", id(&chat)),
+        ("task", sent["task_id"].as_str().unwrap().parse().unwrap()),
         ("attachment", id(&attachment)),
         ("runtime", runtime),
         ("agent", id(&agent)),
@@ -223,7 +239,7 @@ async fn a_body_with_another_workspace_s_id_is_refused_and_changes_nothing(backe
     for (method, path, body, field, whose) in FIELDS {
         let foreign = world[*whose].to_string();
         for wrong in [foreign.as_str(), &Uuid::new_v4().to_string(), "nonsense"] {
-            let mut body: Value = serde_json::from_str(body).unwrap();
+            let mut body: Value = serde_json::from_str(&fill(body, &world)).unwrap();
             body[*field] = json!(wrong);
             let answer = hub.cli(method, &fill(path, &world), body).await;
             assert_eq!(answer.status, 400, "{method} {path} {field} {wrong}: {}", answer.text);

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// The rooms, top to bottom; each may know what stands below it, and itself.
-const ROOMS: [&[&str]; 11] = [
+const ROOMS: [&[&str]; 12] = [
     &["main", "lib", "cli", "test_hooks"],
     &["app"],
     &["config"],
     &["api"],
     &["ws"],
     &["flows"],
+    &["tasks"],
     &["fleet"],
     &["workspace"],
     &["identity"],

@@ -34,3 +34,4 @@ mod sequence;
 mod sessions;
 mod silence;
 mod store;
+mod tasks;

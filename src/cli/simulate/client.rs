@@ -36,6 +36,11 @@ const SOCKET_BUFFER: usize = 4 << 10;
 pub struct Secret(Arc<str>);
 
 impl Secret {
+    /// Of a token that the hub gave.
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().into())
+    }
+
     /// The text.
     pub fn text(&self) -> &str {
         &self.0
@@ -45,7 +50,7 @@ impl Secret {
 impl FromStr for Secret {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.trim().into()))
+        Ok(Self::new(text))
     }
 }
 
@@ -152,6 +157,11 @@ impl Hub {
         Ok(Self { http, base, token })
     }
 
+    /// The same hub, for whoever holds another token.
+    pub fn with_token(&self, token: Secret) -> Self {
+        Self { http: self.http.clone(), base: self.base.clone(), token }
+    }
+
     /// The account's credential, for the browser's auth frame.
     pub fn token(&self) -> &Secret {
         &self.token
@@ -165,6 +175,11 @@ impl Hub {
     /// Sends something and reads the answer.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Trouble> {
         Ok(self.call(Method::POST, path, Some(body)).await?.json().await?)
+    }
+
+    /// Changes something and reads the answer.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Trouble> {
+        Ok(self.call(Method::PUT, path, Some(body)).await?.json().await?)
     }
 
     /// Sends something; any answer below 400 will do.

@@ -16,10 +16,12 @@ use super::{
     link::{Link, Signal},
     names,
     report::Online,
+    tasks::Workers,
 };
 use crate::protocol::{
     close,
     daemon::{HEARTBEAT, HEARTBEAT_ACK, Heartbeat, Outbound, Register},
+    task::TASK_AVAILABLE,
 };
 
 /// Registrations of one daemon that may be under way at once; a hub slower than that is told apart
@@ -35,6 +37,7 @@ pub struct Daemon {
     id: String,
     device: String,
     runtimes: Vec<Runtime>,
+    workers: Workers,
     link: Link,
     backoff: Backoff,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -73,6 +76,7 @@ impl Daemon {
             id: format!("{}{index}", shared.daemon_ids),
             device: names::device(index),
             runtimes: Vec::new(),
+            workers: Workers::new(shared.clone()),
             link: match shared.transport {
                 Transport::Ws => Link::Down(Instant::now()),
                 Transport::Http => Link::Never,
@@ -146,6 +150,7 @@ impl Daemon {
             calling: false,
         };
         self.runtimes = ids.into_iter().map(runtime).collect();
+        self.workers.adopt(self.runtimes.iter().map(|runtime| &runtime.id));
         self.backoff.reset();
         if !matches!(self.link, Link::Never) {
             self.link = Link::Down(now);
@@ -286,9 +291,13 @@ impl Daemon {
                 self.link = Link::Down(Instant::now() + self.backoff.wait());
             }
             Signal::Heard(Heard::Text(text)) => {
-                let ack = Frame::read(&text).filter(|frame| frame.r#type == HEARTBEAT_ACK);
-                if let Some(ack) = ack.and_then(|frame| frame.payload()) {
-                    self.ack(&ack);
+                let Some(frame) = Frame::read(&text) else { return };
+                match frame.r#type.as_ref() {
+                    HEARTBEAT_ACK => frame.payload().into_iter().for_each(|ack| self.ack(&ack)),
+                    TASK_AVAILABLE => {
+                        frame.payload::<Wake<'_>>().into_iter().for_each(|wake| self.workers.wake(&wake.runtime_id));
+                    }
+                    _ => {}
                 }
             }
             Signal::Heard(Heard::Closed(close)) => {
@@ -312,6 +321,8 @@ impl Daemon {
         for runtime in &mut self.runtimes {
             (runtime.beat_due, runtime.first) = (now, true);
         }
+        // What came while there was no socket.
+        self.workers.wake_all();
     }
 
     /// The socket is lost, and with it what it said.
@@ -339,6 +350,7 @@ impl Daemon {
     }
 
     async fn leave(&mut self) {
+        self.workers.leave().await;
         let under_way = async {
             while let Some(done) = self.calls.next().await {
                 if let Done::Registered { outcome: Ok(ids), .. } = done {
@@ -355,6 +367,13 @@ impl Daemon {
             socket.close().await;
         }
     }
+}
+
+/// The payload of a wake-up.
+#[derive(Deserialize)]
+struct Wake<'a> {
+    #[serde(borrow)]
+    runtime_id: Cow<'a, str>,
 }
 
 /// The payload of an ack, as far as it concerns liveness.

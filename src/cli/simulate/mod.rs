@@ -4,7 +4,7 @@
 //! It exists to show a hub working, to load it, and to catch it breaking its promises: whatever is
 //! cut, killed or restarted, every browser must see a sequence without gap or repeat, and every
 //! daemon must come back by itself. It knows nothing of the hub's inside, so its word counts for
-//! any deployment. What it does not do is claim tasks.
+//! any deployment. Its people wish for work if they are asked to, and then its daemons do it.
 
 mod backoff;
 mod browser;
@@ -14,6 +14,7 @@ mod daemon;
 mod link;
 mod names;
 mod report;
+mod tasks;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -31,6 +32,7 @@ use self::{
     client::{Hub, Secret, Trouble},
     daemon::Daemon,
     report::{Report, Shape, Summary},
+    tasks::{People, Tally},
 };
 use super::{failed, serve::wait_for_the_end};
 use crate::{
@@ -84,6 +86,16 @@ pub(super) struct Simulate {
     /// Re-registrations a second, over the whole fleet, as a source of events.
     #[arg(long, value_name = "R", default_value_t = 0.0)]
     rate: f64,
+    /// Wishes for work a second: issues, comments, chats, quick creation and autopilots in turn. The
+    /// daemons claim and do it.
+    #[arg(long, value_name = "R", default_value_t = 0.0)]
+    tasks: f64,
+    /// How long a task takes, on average.
+    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = duration)]
+    work: Duration,
+    /// Another node of the same hub, where the wishes are made.
+    #[arg(long, value_name = "URL")]
+    wishes_at: Option<String>,
     /// Each browser cuts its connection about this often and resumes; 0 for never.
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
     cut: Duration,
@@ -146,6 +158,9 @@ impl Simulate {
         if !self.rate.is_finite() || self.rate < 0.0 {
             return Err(Error::invalid("invalid_rate", "--rate is a number of registrations a second"));
         }
+        if !self.tasks.is_finite() || self.tasks < 0.0 {
+            return Err(Error::invalid("invalid_rate", "--tasks is a number of wishes a second"));
+        }
         let unless_idle = |count| if self.idle.is_some() { 0 } else { count };
         let daemons = self.daemons.unwrap_or(unless_idle(3));
         let browsers = self.browsers.unwrap_or(unless_idle(2));
@@ -160,6 +175,13 @@ impl Simulate {
             transport: self.transport,
             rate: self.rate,
             cut: (!self.cut.is_zero()).then_some(self.cut),
+            tasks: match self.tasks {
+                0.0 => None,
+                rate => {
+                    let at = self.wishes_at.map(|url| Hub::new(&url, self.token.clone())).transpose()?;
+                    Some(tasks::Plan { rate, work: self.work, at })
+                }
+            },
         };
         let hub = Hub::new(&self.url, self.token)?;
         let workspace = find_workspace(&hub, self.workspace.as_deref()).await?;
@@ -178,6 +200,7 @@ struct Plan {
     transport: Transport,
     rate: f64,
     cut: Option<Duration>,
+    tasks: Option<tasks::Plan>,
 }
 
 /// What every simulated client needs.
@@ -190,8 +213,14 @@ struct Shared {
     daemon_ids: String,
     /// Runtimes of one daemon.
     runtimes: usize,
+    /// Runtimes of all of them.
+    expected: usize,
     beat: Duration,
     transport: Transport,
+    /// What is counted of work; none if there is none.
+    tally: Option<Arc<Tally>>,
+    /// How long a task takes, on average.
+    work: Duration,
     /// Between two re-registrations of one daemon.
     register_every: Option<Duration>,
     stop_daemons: CancellationToken,
@@ -208,7 +237,8 @@ pub(super) struct Simulation {
 
 impl Simulation {
     fn start(hub: Hub, workspace: String, plan: Plan) -> Result<Self> {
-        let Plan { shape, idle, runtimes, daemon_ids, beat, transport, rate, cut } = plan;
+        let Plan { shape, idle, runtimes, daemon_ids, beat, transport, rate, cut, tasks } = plan;
+        let tally = tasks.as_ref().map(|_| Tally::new().map(Arc::new)).transpose()?;
         let every = (rate > 0.0).then(|| Duration::try_from_secs_f64(shape.daemons as f64 / rate));
         let register_every = every.transpose().map_err(|_| Error::invalid("invalid_rate", "--rate is too small"))?;
         let shared = Arc::new(Shared {
@@ -217,8 +247,11 @@ impl Simulation {
             workspace,
             daemon_ids,
             runtimes,
+            expected: shape.runtimes,
             beat,
             transport,
+            tally: tally.clone(),
+            work: tasks.as_ref().map_or(Duration::ZERO, |tasks| tasks.work),
             register_every,
             stop_daemons: CancellationToken::new(),
             stop_browsers: CancellationToken::new(),
@@ -235,6 +268,10 @@ impl Simulation {
         }
         for index in 0..shape.daemons {
             simulation.daemons.spawn(Daemon::new(index, shared.clone()).run(ramp(shape.daemons)));
+        }
+        if let (Some(tasks), Some(tally)) = (tasks, tally) {
+            let hub = tasks.at.unwrap_or_else(|| shared.hub.with_token(shared.hub.token().clone()));
+            simulation.daemons.spawn(People::new(shared.clone(), tally, hub, tasks.rate).run());
         }
         simulation.daemons.close();
         simulation.browsers.close();
@@ -273,7 +310,7 @@ impl Simulation {
 
     /// Ends the simulation: the daemons deregister, the browsers see it, everybody leaves.
     pub(super) async fn stop(self) -> Summary {
-        let mut summary = self.shared.report.summary(self.shape);
+        let mut summary = self.shared.report.summary(self.shape).with_tasks(self.shared.tally.as_deref());
         self.shared.stop_daemons.cancel();
         self.daemons.wait().await;
         tokio::time::sleep(AFTERGLOW).await;
@@ -302,6 +339,7 @@ pub(super) async fn demo(hub: SocketAddr, demo: Demo) -> Result<Simulation> {
         transport: Transport::Ws,
         rate: 0.0,
         cut: None,
+        tasks: None,
     };
     let token = demo.token.parse().unwrap_or_else(|never| match never {});
     let simulation = Simulation::start(Hub::new(&url, token)?, demo.workspace, plan)?;
@@ -353,8 +391,11 @@ impl Shared {
             workspace: String::new(),
             daemon_ids: "sim-x-".to_owned(),
             runtimes: 2,
+            expected: 2,
             beat: Duration::from_secs(15),
             transport: Transport::Ws,
+            tally: None,
+            work: Duration::ZERO,
             register_every: None,
             stop_daemons: CancellationToken::new(),
             stop_browsers: CancellationToken::new(),

@@ -16,6 +16,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::tasks::{Tally, TaskFigures};
 use crate::error::{Error, Result};
 
 /// Broken sequences that are told in words; the rest are only counted.
@@ -47,7 +48,8 @@ impl Count {
 pub struct Latency(Mutex<Histogram<u64>>);
 
 impl Latency {
-    fn new() -> Result<Self> {
+    /// None noted.
+    pub fn new() -> Result<Self> {
         Ok(Self(Mutex::new(Histogram::new_with_max(LONGEST, 3).map_err(Error::internal)?)))
     }
 
@@ -57,7 +59,8 @@ impl Latency {
         self.0.lock().saturating_record(micros);
     }
 
-    fn figures(&self) -> Figures {
+    /// The distribution so far.
+    pub fn figures(&self) -> Figures {
         let histogram = self.0.lock();
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
         Figures {
@@ -215,6 +218,7 @@ impl Report {
             delay_ms: self.delay.figures(),
             recovered: self.recovered.get(),
             not_recovered: self.not_recovered.get(),
+            tasks: None,
             order_errors: self.order_errors.get(),
             order_error_texts: self.told.lock().clone(),
             errors: self.errors.lock().clone(),
@@ -235,7 +239,7 @@ pub struct Shape {
 
 /// A distribution, in milliseconds.
 #[derive(Debug, Serialize)]
-struct Figures {
+pub struct Figures {
     count: u64,
     p50: f64,
     p95: f64,
@@ -273,6 +277,8 @@ pub struct Summary {
     delay_ms: Figures,
     recovered: u64,
     not_recovered: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<TaskFigures>,
     order_errors: u64,
     order_error_texts: Vec<String>,
     errors: BTreeMap<String, u64>,
@@ -286,11 +292,25 @@ impl Summary {
         self.order_errors == 0 && reached > 0
     }
 
+    /// With what was counted of work.
+    pub fn with_tasks(self, tally: Option<&Tally>) -> Self {
+        let tasks = tally.map(|tally| tally.figures(self.seconds));
+        Self { tasks, ..self }
+    }
+
     /// Order errors that came after this summary was taken still count.
     pub fn amend(&mut self, report: &Report) {
         self.order_errors = report.order_errors();
         self.order_error_texts = report.told.lock().clone();
         self.errors = report.errors.lock().clone();
+    }
+}
+
+impl Figures {
+    /// How many were noted.
+    #[cfg(test)]
+    pub fn count(&self) -> u64 {
+        self.count
     }
 }
 
@@ -322,6 +342,9 @@ impl fmt::Display for Summary {
         writeln!(f, "events received  {}, {} of them replayed", self.events, self.replayed)?;
         writeln!(f, "event delay      {}", self.delay_ms)?;
         writeln!(f, "resumes          {} recovered, {} not recovered", self.recovered, self.not_recovered)?;
+        if let Some(tasks) = &self.tasks {
+            writeln!(f, "{tasks}")?;
+        }
         writeln!(f, "order errors     {}", self.order_errors)?;
         for text in &self.order_error_texts {
             writeln!(f, "  {text}")?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     ids::{AutopilotId, TriggerId, WorkspaceId},
     protocol::{
-        autopilot::{Autopilot, Trigger},
+        autopilot::{Autopilot, Run, Trigger},
         event::{Actor, Audience, Event},
     },
 };
@@ -36,6 +36,20 @@ pub fn autopilot_trigger_deleted(actor: Actor, autopilot: &Autopilot, trigger: T
 /// An autopilot is gone.
 pub fn autopilot_deleted(workspace: WorkspaceId, actor: Actor, autopilot: AutopilotId) -> Event {
     Event::new(workspace, "autopilot:deleted", actor, &json!({ "autopilot_id": autopilot }))
+}
+
+/// An autopilot was set off, and there is work.
+pub fn autopilot_run_started(workspace: WorkspaceId, run: &Run) -> Event {
+    let payload = json!({
+        "run_id": run.id, "autopilot_id": run.autopilot_id, "source": run.source, "status": run.status,
+    });
+    Event::new(workspace, "autopilot:run_start", Actor::System, &payload)
+}
+
+/// An autopilot's run is over.
+pub fn autopilot_run_ended(workspace: WorkspaceId, run: &Run) -> Event {
+    let payload = json!({ "run_id": run.id, "autopilot_id": run.autopilot_id, "status": run.status });
+    Event::new(workspace, "autopilot:run_done", Actor::System, &payload)
 }
 
 fn about(kind: &'static str, actor: Actor, autopilot: &Autopilot, payload: Value) -> Event {

@@ -11,6 +11,7 @@ mod projects;
 mod runtimes;
 mod skills;
 mod squads;
+mod tasks;
 
 pub use agents::*;
 pub use autopilots::*;
@@ -22,3 +23,4 @@ pub use projects::*;
 pub use runtimes::*;
 pub use skills::*;
 pub use squads::*;
+pub use tasks::*;

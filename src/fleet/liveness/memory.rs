@@ -7,9 +7,13 @@ use parking_lot::Mutex;
 use super::{Health, Lease, Picture, Touched};
 use crate::{db::Clock, ids::RuntimeId, time::Timestamp};
 
+/// Whenever there are a multiple of so many marks, those that are over go.
+const MARKS: usize = 256;
+
 /// See the module.
 pub struct Memory {
     leases: Mutex<HashMap<RuntimeId, (Lease, Timestamp)>>,
+    marks: Mutex<HashMap<String, Timestamp>>,
     ttl: Duration,
     clock: Clock,
     began: Timestamp,
@@ -18,7 +22,7 @@ pub struct Memory {
 impl Memory {
     pub(super) fn new(ttl: Duration, clock: Clock) -> Self {
         let began = clock.now();
-        Self { leases: Mutex::default(), ttl, clock, began }
+        Self { leases: Mutex::default(), marks: Mutex::default(), ttl, clock, began }
     }
 
     pub(super) fn touch(&self, runtime: RuntimeId, lease: Lease) -> Touched {
@@ -61,6 +65,21 @@ impl Memory {
         }
         // What nobody forgot has ended by itself.
         leases.retain(|_, held| living(*held, now).is_some());
+    }
+
+    pub(super) fn mark(&self, name: String, ttl: Duration) {
+        let now = self.clock.now();
+        let mut marks = self.marks.lock();
+        marks.insert(name, now.plus(ttl));
+        if marks.len().is_multiple_of(MARKS) {
+            marks.retain(|_, until| *until > now);
+        }
+    }
+
+    pub(super) fn marked(&self, names: &[String]) -> Vec<bool> {
+        let now = self.clock.now();
+        let marks = self.marks.lock();
+        names.iter().map(|name| marks.get(name).is_some_and(|until| *until > now)).collect()
     }
 
     pub(super) fn health(&self) -> Health {

@@ -100,6 +100,23 @@ impl Liveness {
         }
     }
 
+    /// Notes something under a name, for so long. With Redis it goes with the next tick; nobody waits for
+    /// it, and while the store is away it is not noted.
+    pub fn mark(&self, name: String, ttl: Duration) {
+        match self {
+            Self::Memory(memory) => memory.mark(name, ttl),
+            Self::Remote(remote) => remote.mark(name, ttl),
+        }
+    }
+
+    /// Which names were noted and are not over, in their order; `None` when the store does not answer.
+    pub async fn marked(&self, names: &[String]) -> Option<Vec<bool>> {
+        match self {
+            Self::Memory(memory) => Some(memory.marked(names)),
+            Self::Remote(remote) => remote.marked(names).await,
+        }
+    }
+
     /// How the store is.
     pub fn health(&self) -> Health {
         match self {

@@ -39,10 +39,25 @@ const SWAP: &str = "local held = redis.call('GET', KEYS[1]) or '' \
                     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1";
 
 struct Waiting {
-    runtime: RuntimeId,
-    /// What to write; nothing to keep what is there.
-    lease: Option<Lease>,
-    answer: oneshot::Sender<Touched>,
+    key: String,
+    wish: Wish,
+    /// Nobody waits for a mark.
+    answer: Option<oneshot::Sender<Touched>>,
+}
+
+/// What to do with a key.
+enum Wish {
+    Touch(Lease),
+    Keep,
+    Mark(Duration),
+}
+
+impl Waiting {
+    fn tell(self, touched: Touched) {
+        if let Some(answer) = self.answer {
+            let _ = answer.send(touched);
+        }
+    }
 }
 
 struct State {
@@ -97,19 +112,19 @@ impl Remote {
     }
 
     pub(super) async fn touch(&self, runtime: RuntimeId, lease: Lease) -> Touched {
-        self.with_the_tick(runtime, Some(lease)).await
+        self.with_the_tick(runtime, Wish::Touch(lease)).await
     }
 
     pub(super) async fn keep(&self, runtime: RuntimeId) -> Touched {
-        self.with_the_tick(runtime, None).await
+        self.with_the_tick(runtime, Wish::Keep).await
     }
 
-    async fn with_the_tick(&self, runtime: RuntimeId, lease: Option<Lease>) -> Touched {
+    async fn with_the_tick(&self, runtime: RuntimeId, wish: Wish) -> Touched {
         if !self.health().well {
             return Touched::Away;
         }
         let (answer, touched) = oneshot::channel();
-        self.queue.lock().push(Waiting { runtime, lease, answer });
+        self.queue.lock().push(Waiting { key: self.key(runtime), wish, answer: Some(answer) });
         self.waiting.notify_one();
         // The tick answers in time; this is for one that ended meanwhile.
         match tokio::time::timeout(2 * (TICK + ANSWER), touched).await {
@@ -142,6 +157,28 @@ impl Remote {
         self.bulk::<i64>(&command).await.map(|swapped| swapped == 1)
     }
 
+    pub(super) fn mark(&self, name: String, ttl: Duration) {
+        if self.health().well {
+            self.queue.lock().push(Waiting { key: self.mark_key(&name), wish: Wish::Mark(ttl), answer: None });
+            self.waiting.notify_one();
+        }
+    }
+
+    pub(super) async fn marked(&self, names: &[String]) -> Option<Vec<bool>> {
+        let mut marks = Vec::with_capacity(names.len());
+        for some in names.chunks(TOGETHER) {
+            let mut command = redis::cmd("MGET");
+            for name in some {
+                command.arg(self.mark_key(name));
+            }
+            command.arg(self.generation_key());
+            let mut values: Vec<Option<String>> = self.bulk(&command).await?;
+            self.require_generation(values.pop().flatten().as_ref())?;
+            marks.extend(values.into_iter().map(|value| value.is_some()));
+        }
+        Some(marks)
+    }
+
     pub(super) async fn forget(&self, runtimes: &[RuntimeId]) {
         for some in runtimes.chunks(TOGETHER) {
             let mut command = redis::cmd("DEL");
@@ -163,6 +200,10 @@ impl Remote {
 
     fn key(&self, runtime: RuntimeId) -> String {
         format!("{}:lease:{runtime}", self.prefix)
+    }
+
+    fn mark_key(&self, name: &str) -> String {
+        format!("{}:mark:{name}", self.prefix)
     }
 
     fn generation_key(&self) -> String {
@@ -256,7 +297,7 @@ impl Remote {
         state.changes += 1;
         drop(state);
         for waiting in std::mem::take(&mut *self.queue.lock()) {
-            let _ = waiting.answer.send(Touched::Away);
+            waiting.tell(Touched::Away);
         }
     }
 
@@ -284,10 +325,11 @@ impl Remote {
             }
             let mut pipe = redis::pipe();
             for waiting in &together {
-                let (key, ttl) = (self.key(waiting.runtime), self.ttl.as_millis() as u64);
-                match waiting.lease {
-                    Some(lease) => pipe.cmd("SET").arg(key).arg(lease.to_string()).arg("PX").arg(ttl).arg("GET"),
-                    None => pipe.cmd("GETEX").arg(key).arg("PX").arg(ttl),
+                let (key, ttl) = (&waiting.key, self.ttl.as_millis() as u64);
+                match waiting.wish {
+                    Wish::Touch(lease) => pipe.cmd("SET").arg(key).arg(lease.to_string()).arg("PX").arg(ttl).arg("GET"),
+                    Wish::Keep => pipe.cmd("GETEX").arg(key).arg("PX").arg(ttl),
+                    Wish::Mark(ttl) => pipe.cmd("SET").arg(key).arg(1).arg("PX").arg(ttl.as_millis() as u64),
                 };
             }
             // The same round trip asks whether the server still has its data.
@@ -298,7 +340,7 @@ impl Remote {
             let Ok(mut values) = answer.inspect_err(|error| tracing::warn!(%error, "touching leases")) else { return };
             let generation = values.pop().flatten();
             for (waiting, before) in together.into_iter().zip(values) {
-                let _ = waiting.answer.send(Touched::Was(before.and_then(|text| Lease::parse(&text))));
+                waiting.tell(Touched::Was(before.and_then(|text| Lease::parse(&text))));
             }
             if self.require_generation(generation.as_ref()).is_none() {
                 return;

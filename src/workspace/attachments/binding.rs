@@ -1,7 +1,8 @@
 //! Giving uploaded files to what they were uploaded for. Only one's own files that belong to nothing
-//! yet can be given away; all of them, or none.
+//! yet can be given away, and those that went along with a wish for an issue to that issue; all of
+//! them, or none.
 
-use super::{super::references, Row};
+use super::{super::references, Row, entrusted};
 use crate::{
     db::{Arm, Tx, exec, lists},
     error::{Error, Result},
@@ -88,11 +89,15 @@ async fn bind(tx: &mut Tx, who: &Insider, ids: &[String], home: Home) -> Result<
     if rows.len() != sorted.len() {
         return Err(invalid());
     }
+    let entrusted = match home {
+        Home::Issue(_) if rows.iter().any(|row| !row.is_by(who)) => entrusted::to(tx, who).await?,
+        _ => Vec::new(),
+    };
     for row in rows {
         if home.has(&row) {
             continue;
         }
-        if !row.is_by(who) || !home.takes(&row) {
+        if !(row.is_by(who) || entrusted.contains(&row.id)) || !home.takes(&row) {
             return Err(invalid());
         }
         fresh.push(row.id);
@@ -108,7 +113,7 @@ fn invalid() -> Error {
 }
 
 /// By id: the order in which rows of one table are locked.
-async fn locked(tx: &mut Tx, who: &Insider, ids: &[AttachmentId]) -> Result<Vec<Row>> {
+pub(super) async fn locked(tx: &mut Tx, who: &Insider, ids: &[AttachmentId]) -> Result<Vec<Row>> {
     let rows = match tx.arm() {
         Arm::Postgres(c) => {
             sqlx::query_as(

@@ -8,11 +8,13 @@
 //!
 //! A file is its uploader's until it is bound to an issue, a comment or a chat, or shown as
 //! somebody's picture. Then everybody of the workspace may read it; a chat's only the chat's
-//! creator. One that has belonged to nothing for a day is swept, too.
+//! creator, and the agent in a task of that chat. With a wish for an issue go files that the agent
+//! may read and give to it. One that has belonged to nothing for a day is swept, too.
 
 mod avatar;
 mod binding;
 mod description;
+mod entrusted;
 mod upload;
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
@@ -21,9 +23,10 @@ use uuid::Uuid;
 
 pub use avatar::{in_address, show_as_avatar};
 pub use binding::{bind_to_chat_message, bind_to_comment, bind_to_issue};
+pub use entrusted::require_own;
 pub use upload::{Belongs, Received, Upload, complete};
 
-use super::chats;
+use super::{chats, references};
 use crate::{
     db::{
         Db, Session, Tx, exec, on,
@@ -71,6 +74,15 @@ impl Row {
     fn is_by(&self, who: &Insider) -> bool {
         let actor = who.actor();
         self.uploader_type == actor.kind() && Some(self.uploader_id) == actor.id()
+    }
+
+    /// Whether it belongs to nothing yet. A picture of somebody stays one.
+    fn is_free(&self) -> bool {
+        !self.shown_as_avatar
+            && self.issue_id.is_none()
+            && self.comment_id.is_none()
+            && self.chat_session_id.is_none()
+            && self.chat_message_id.is_none()
     }
 }
 
@@ -123,9 +135,13 @@ pub async fn open(db: &mut Session, who: &Insider, attachment: AttachmentId) -> 
 
 async fn may_read(db: &mut Session, who: &Insider, row: &Row) -> Result<bool> {
     match row.chat_session_id {
-        // Not the person behind a task's token: an agent reads what its own task's chat has.
-        Some(session) => Ok(who.task.is_none() && chats::is_of(db, session, who.user).await?),
-        None => Ok(row.issue_id.is_some() || row.comment_id.is_some() || row.shown_as_avatar || row.is_by(who)),
+        // Not as the person behind its token: an agent reads what its own task's chat has.
+        Some(session) => match &who.task {
+            Some(binding) => chats::is_answered_in(db, session, binding.task).await,
+            None => chats::is_of(db, session, who.user).await,
+        },
+        None if row.issue_id.is_some() || row.comment_id.is_some() || row.shown_as_avatar || row.is_by(who) => Ok(true),
+        None => Ok(entrusted::to(db, who).await?.contains(&row.id)),
     }
 }
 

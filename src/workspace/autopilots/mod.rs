@@ -4,12 +4,16 @@
 //! What an autopilot says and when it goes off is as good as talking to the agent that does the work.
 //! So whoever may not see that agent neither sees nor changes the autopilot.
 
+mod brief;
+pub mod due;
 pub mod runs;
 mod schedule;
 mod subscribers;
 pub mod triggers;
 
 use uuid::Uuid;
+
+pub use brief::Moment;
 
 use super::{agents, words};
 use crate::{
@@ -134,7 +138,8 @@ fn is_open(private_to: Option<UserId>, who: &Insider) -> bool {
     private_to.is_none_or(|owner| who.may_use_private(owner))
 }
 
-async fn get(db: &mut Session, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<Autopilot> {
+/// One of a workspace's, whoever asks.
+pub async fn get(db: &mut Session, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<Autopilot> {
     let row: Option<Row> = on!(db, |c| sqlx::query_as(selected!("", "WHERE a.id = $1 AND a.workspace_id = $2"))
         .bind(autopilot)
         .bind(workspace)
@@ -149,6 +154,7 @@ pub fn check(wish: &CreateAutopilot) -> Result<()> {
     words::required("assignee_id", &wish.assignee_id)?;
     words::required("execution_mode", &wish.execution_mode)?;
     words::one_of("execution_mode", MODES, &wish.execution_mode)?;
+    words::optional_text("description", wish.description.as_deref())?;
     check_template(&wish.issue_title_template)
 }
 
@@ -215,6 +221,8 @@ pub async fn patch(
     let template = change.issue_title_template.over(old.issue_title_template.clone());
     let template = template.filter(|template| !template.is_empty());
     template.as_deref().map(check_template).transpose()?;
+    let description = change.description.over(old.description.clone());
+    words::optional_text("description", description.as_deref())?;
     let before = Assignee(old.assignee_type.clone(), old.assignee_id);
     let assignee = match parents.assignee {
         // Who has the work already keeps it, whatever has become of them.
@@ -228,7 +236,7 @@ pub async fn patch(
     let same_people = wished.as_ref().is_none_or(|wished| subscribers::are(&old.subscribers, wished));
     let new = Autopilot {
         title: title.unwrap_or(&old.title).to_owned(),
-        description: change.description.over(old.description.clone()),
+        description,
         project_id: parents.project.unwrap_or(old.project_id),
         assignee_type: assignee.0,
         assignee_id: assignee.1,
@@ -267,9 +275,8 @@ pub async fn patch(
     Ok(new)
 }
 
-/// Removes one with its triggers and runs.
+/// Removes one, locked, with its triggers and runs.
 pub async fn delete(tx: &mut Tx, who: &Insider, autopilot: AutopilotId) -> Result<()> {
-    lock(tx, who, autopilot).await?;
     exec!(tx, |c| sqlx::query("DELETE FROM autopilot WHERE id = $1").bind(autopilot))?;
     tx.emit(kinds::autopilot_deleted(who.workspace, who.actor(), autopilot));
     Ok(())
@@ -319,15 +326,25 @@ pub async fn leave_project(tx: &mut Tx, who: &Insider, project: ProjectId) -> Re
 
 /// One that the caller may change, as it is under a lock that other changes of it wait for: it may
 /// have come to another agent since it was looked at.
-async fn lock(tx: &mut Tx, who: &Insider, autopilot: AutopilotId) -> Result<Autopilot> {
+pub async fn lock(tx: &mut Tx, who: &Insider, autopilot: AutopilotId) -> Result<Autopilot> {
+    hold(tx, who.workspace, autopilot).await?;
+    open(tx, who, autopilot).await
+}
+
+/// The same for the hub itself, which may use every agent.
+pub async fn lock_for_hub(tx: &mut Tx, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<Autopilot> {
+    hold(tx, workspace, autopilot).await?;
+    get(tx, workspace, autopilot).await
+}
+
+async fn hold(tx: &mut Tx, workspace: WorkspaceId, autopilot: AutopilotId) -> Result<()> {
     let found: Option<i32> = on!(
         tx,
         pg "SELECT 1 FROM autopilot WHERE id = $1 AND workspace_id = $2 FOR UPDATE",
         lite "SELECT 1 FROM autopilot WHERE id = $1 AND workspace_id = $2",
-        |c, sql| sqlx::query_scalar(sql).bind(autopilot).bind(who.workspace).fetch_optional(c)
+        |c, sql| sqlx::query_scalar(sql).bind(autopilot).bind(workspace).fetch_optional(c)
     )?;
-    found.ok_or_else(not_found)?;
-    open(tx, who, autopilot).await
+    found.map(drop).ok_or_else(not_found)
 }
 
 fn not_found() -> Error {

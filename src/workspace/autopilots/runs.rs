@@ -4,9 +4,9 @@ use serde_json::Value;
 use sqlx::types::Json;
 
 use crate::{
-    db::{Session, on},
+    db::{Session, Tx, exec, on},
     error::{Error, Result},
-    ids::{AutopilotId, IssueId, RunId, TaskId, TriggerId},
+    ids::{AgentId, AutopilotId, IssueId, RunId, SquadId, TaskId, TriggerId},
     protocol::autopilot::Run,
     time::Timestamp,
 };
@@ -90,4 +90,41 @@ pub async fn get(db: &mut Session, autopilot: AutopilotId, run: RunId) -> Result
             .bind(autopilot)
             .fetch_optional(c))?;
     row.map(Run::from).ok_or_else(|| Error::not_found("run_not_found", "run not found"))
+}
+
+/// Stores a new run, whose autopilot is locked, and that the autopilot ran. With the squad whose
+/// leader it is for.
+pub async fn store(tx: &mut Tx, run: &Run, squad: Option<SquadId>) -> Result<()> {
+    exec!(tx, |c| sqlx::query(
+        "INSERT INTO autopilot_run (id, autopilot_id, trigger_id, source, status, issue_id, task_id, squad_id,
+                                    triggered_at, completed_at, failure_reason, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+    )
+    .bind(run.id)
+    .bind(run.autopilot_id)
+    .bind(run.trigger_id)
+    .bind(&run.source)
+    .bind(&run.status)
+    .bind(run.issue_id)
+    .bind(run.task_id)
+    .bind(squad)
+    .bind(run.triggered_at)
+    .bind(run.completed_at)
+    .bind(&run.failure_reason)
+    .bind(run.created_at))?;
+    exec!(tx, |c| sqlx::query("UPDATE autopilot SET last_run_at = $2 WHERE id = $1")
+        .bind(run.autopilot_id)
+        .bind(run.triggered_at))
+    .map(drop)
+}
+
+/// The runs of an autopilot that are tasks of their own and have not ended, the oldest first, each
+/// with the agent whose task it is.
+pub async fn running(db: &mut Session, autopilot: AutopilotId) -> Result<Vec<(RunId, AgentId)>> {
+    on!(db, |c| sqlx::query_as(
+        "SELECT r.id, t.agent_id FROM autopilot_run r JOIN task t ON t.autopilot_run_id = r.id
+         WHERE r.autopilot_id = $1 AND r.status = 'running' ORDER BY r.created_at, r.id"
+    )
+    .bind(autopilot)
+    .fetch_all(c))
 }

@@ -13,6 +13,7 @@ use croner::{
     parser::{CronParser, Seconds, Year},
 };
 use jiff::{
+    Zoned,
     civil::{Date, DateTime, Time},
     tz::{AmbiguousOffset, TimeZone},
 };
@@ -108,6 +109,13 @@ impl Schedule {
 pub fn zone_name(name: &str) -> Result<String> {
     let zone = find_zone(name)?;
     Ok(zone.iana_name().unwrap_or(name).to_owned())
+}
+
+/// A point in time as a zone's clocks show it; none stands for UTC, and so does one that has gone
+/// from this machine's zone files.
+pub fn in_zone(at: Timestamp, zone: Option<&str>) -> Zoned {
+    let zone = zone.and_then(|name| find_zone(name).ok()).unwrap_or(TimeZone::UTC);
+    jiff::Timestamp::from_microsecond(at.0).unwrap_or_default().to_zoned(zone)
 }
 
 fn find_zone(name: &str) -> Result<TimeZone> {

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     events::kinds,
     identity::Insider,
-    ids::{AgentId, ChatSessionId, UserId, WorkspaceId},
+    ids::{AgentId, ChatSessionId, TaskId, UserId, WorkspaceId},
     protocol::chat::{ChatSession, CreateChat},
     time::Timestamp,
 };
@@ -98,6 +98,11 @@ pub async fn get(db: &mut Session, who: &Insider, session: ChatSessionId) -> Res
 /// first.
 pub async fn lock(tx: &mut Tx, who: &Insider, session: ChatSessionId) -> Result<Row> {
     get(tx, who, session).await?;
+    hold(tx, session).await
+}
+
+/// The row under that lock, for a flow that has seen to who may.
+pub async fn hold(tx: &mut Tx, session: ChatSessionId) -> Result<Row> {
     let row: Option<Row> = on!(
         tx,
         pg "SELECT * FROM chat_session WHERE id = $1 FOR NO KEY UPDATE",
@@ -113,6 +118,16 @@ pub async fn is_of(db: &mut Session, session: ChatSessionId, user: UserId) -> Re
         on!(db, |c| sqlx::query_scalar("SELECT 1 FROM chat_session WHERE id = $1 AND creator_id = $2")
             .bind(session)
             .bind(user)
+            .fetch_optional(c))?;
+    Ok(found.is_some())
+}
+
+/// Whether it is a chat's message that an agent answers in a task.
+pub async fn is_answered_in(db: &mut Session, session: ChatSessionId, task: TaskId) -> Result<bool> {
+    let found: Option<i32> =
+        on!(db, |c| sqlx::query_scalar("SELECT 1 FROM task WHERE id = $1 AND chat_session_id = $2")
+            .bind(task)
+            .bind(session)
             .fetch_optional(c))?;
     Ok(found.is_some())
 }

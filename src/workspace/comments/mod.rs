@@ -1,6 +1,7 @@
 //! Comments: what people and agents say about an issue, in threads.
 
 pub mod list;
+pub mod mentions;
 mod timeline;
 
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use crate::{
     error::{Error, Result},
     events::kinds,
     identity::Insider,
-    ids::{AttachmentId, CommentId, IssueId, TaskId, WorkspaceId},
+    ids::{AgentId, AttachmentId, CommentId, IssueId, TaskId, WorkspaceId},
     protocol::{
         attachment::Attachment,
         comment::{Comment, CreateComment, PutComment},
@@ -68,6 +69,41 @@ impl From<Row> for Comment {
             content_truncated: None,
         }
     }
+}
+
+/// As much of a comment as decides whom it wakes, or whom an answer to it wakes.
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[allow(missing_docs, reason = "the table's columns")]
+pub struct Brief {
+    pub id: CommentId,
+    pub issue_id: IssueId,
+    pub parent_id: Option<CommentId>,
+    pub author_type: String,
+    pub author_id: Uuid,
+    pub content: String,
+    pub source_task_id: Option<TaskId>,
+}
+
+/// A comment in brief.
+pub async fn brief(db: &mut Session, workspace: WorkspaceId, comment: CommentId) -> Result<Option<Brief>> {
+    on!(db, |c| sqlx::query_as(
+        "SELECT id, issue_id, parent_id, author_type, author_id, content, source_task_id
+         FROM comment WHERE id = $1 AND workspace_id = $2"
+    )
+    .bind(comment)
+    .bind(workspace)
+    .fetch_optional(c))
+}
+
+/// Whether an agent has answered a comment, that very one.
+pub async fn has_answered(db: &mut Session, comment: CommentId, agent: AgentId) -> Result<bool> {
+    let found: Option<i32> = on!(db, |c| sqlx::query_scalar(
+        "SELECT 1 FROM comment WHERE parent_id = $1 AND author_type = 'agent' AND author_id = $2 LIMIT 1"
+    )
+    .bind(comment)
+    .bind(agent)
+    .fetch_optional(c))?;
+    Ok(found.is_some())
 }
 
 /// Stores what somebody says about an issue, and tells of it. An answer to a thread that was settled
@@ -190,11 +226,6 @@ pub async fn put(tx: &mut Tx, who: &Insider, comment: CommentId, change: &PutCom
     Ok(comment)
 }
 
-/// Which issue a comment is about.
-pub async fn issue_of(db: &mut Session, workspace: WorkspaceId, comment: CommentId) -> Result<IssueId> {
-    find(db, workspace, comment).await?.map(|row| row.issue_id).ok_or_else(not_found)
-}
-
 /// Refuses whoever may not change a comment, and keeps it as it is.
 pub async fn require_change(tx: &mut Tx, who: &Insider, comment: CommentId) -> Result<()> {
     require_author(who, &lock(tx, who.workspace, comment).await?)
@@ -216,16 +247,7 @@ pub async fn files_changed(tx: &mut Tx, who: &Insider, comment: CommentId) -> Re
 pub async fn delete(tx: &mut Tx, who: &Insider, comment: CommentId) -> Result<()> {
     let row = lock(tx, who.workspace, comment).await?;
     require_author(who, &row)?;
-    let gone: Vec<CommentId> = on!(tx, |c| sqlx::query_scalar(
-        "WITH RECURSIVE gone AS (
-             SELECT id, created_at FROM comment WHERE id = $1
-             UNION ALL
-             SELECT answer.id, answer.created_at FROM comment answer JOIN gone ON answer.parent_id = gone.id
-         )
-         SELECT id FROM gone ORDER BY created_at, id"
-    )
-    .bind(comment)
-    .fetch_all(c))?;
+    let gone = with_answers(tx, comment).await?;
     exec!(tx, |c| sqlx::query(
         "WITH RECURSIVE gone AS (
              SELECT id FROM comment WHERE id = $1
@@ -248,6 +270,20 @@ pub async fn delete(tx: &mut Tx, who: &Insider, comment: CommentId) -> Result<()
         tx.emit(kinds::comment_deleted(who.workspace, who.actor(), row.issue_id, id));
     }
     Ok(())
+}
+
+/// A comment and all answers below it, oldest first.
+pub async fn with_answers(db: &mut Session, comment: CommentId) -> Result<Vec<CommentId>> {
+    on!(db, |c| sqlx::query_scalar(
+        "WITH RECURSIVE gone AS (
+             SELECT id, created_at FROM comment WHERE id = $1
+             UNION ALL
+             SELECT answer.id, answer.created_at FROM comment answer JOIN gone ON answer.parent_id = gone.id
+         )
+         SELECT id FROM gone ORDER BY created_at, id"
+    )
+    .bind(comment)
+    .fetch_all(c))
 }
 
 /// Settles a thread, or opens it again.
@@ -335,6 +371,7 @@ fn require_author(who: &Insider, comment: &Row) -> Result<()> {
     Err(Error::forbidden("not_comment_author", "only the comment author or a workspace admin can do this"))
 }
 
-fn not_found() -> Error {
+/// The refusal for comments that are not there or not the workspace's.
+pub fn not_found() -> Error {
     Error::not_found("comment_not_found", "comment not found")
 }

@@ -3,6 +3,7 @@
 pub mod activity;
 mod assignee;
 mod dates;
+mod insert;
 pub mod list;
 pub mod metadata;
 mod number;
@@ -22,8 +23,9 @@ use crate::{
 };
 
 pub use assignee::Assignee;
+pub use insert::{OfRun, create_for_run};
 pub use tree::children;
-pub use write::{Change, create, delete, files_changed, leave_project, pass_on, put};
+pub use write::{Change, create, delete, files_changed, leave_project, lock_to_delete, pass_on, put};
 
 /// What an issue may be.
 pub const STATUSES: &[&str] = &["backlog", "todo", "in_progress", "in_review", "done", "blocked", "cancelled"];

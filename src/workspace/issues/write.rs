@@ -4,8 +4,9 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Assignee, Row, STATUSES, activity, assignee, dates, find, lock_row, normalised, not_found, number, prefix,
-    title_key, tree,
+    Assignee, Row, STATUSES, activity, assignee, dates, find,
+    insert::{New, insert},
+    lock_row, normalised, not_found, number, prefix, title_key, tree,
 };
 use crate::{
     db::{Session, Tx, exec, on},
@@ -57,46 +58,21 @@ pub async fn create(tx: &mut Tx, who: &Insider, wish: &CreateIssue) -> Result<Is
     if !wish.allow_duplicate {
         refuse_duplicate(tx, who.workspace, title, project, parent).await?;
     }
-    let top: Option<f64> = on!(tx, |c| sqlx::query_scalar(
-        "SELECT position FROM issue WHERE workspace_id = $1 AND status = $2 ORDER BY position LIMIT 1"
-    )
-    .bind(who.workspace)
-    .bind(status)
-    .fetch_optional(c))?;
     let (kind, creator) = person_or_agent(who.actor(), who);
-    let now = tx.now();
-    let row: Row = on!(tx, |c| {
-        sqlx::query_as(
-        "INSERT INTO issue (id, workspace_id, number, title, title_key, description, status, priority, priority_rank,
-                            assignee_type, assignee_id, creator_type, creator_id, parent_issue_id, project_id,
-                            position, start_date, due_date, origin_type, origin_id, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $21)
-         RETURNING *"
-    )
-    .bind(IssueId::fresh())
-    .bind(who.workspace)
-    .bind(number)
-    .bind(title)
-    .bind(title_key(title))
-    .bind(&wish.description)
-    .bind(status)
-    .bind(priority)
-    .bind(rank(priority))
-    .bind(assignee.as_ref().map(|assignee| &assignee.kind))
-    .bind(assignee.as_ref().map(|assignee| assignee.id))
-    .bind(kind)
-    .bind(creator)
-    .bind(parent)
-    .bind(project)
-    .bind(top.map_or(0.0, |top| top - 1.0))
-    .bind(&start_date)
-    .bind(&due_date)
-    .bind(origin.map(|_| "quick_create"))
-    .bind(origin)
-    .bind(now)
-    .fetch_one(c)
-    })?;
-    let issue = row.wire(&prefix(tx, who.workspace).await?);
+    let new = New {
+        title,
+        description: wish.description.as_deref(),
+        status,
+        priority,
+        assignee,
+        creator: (kind, creator),
+        parent,
+        project,
+        start_date,
+        due_date,
+        origin: origin.map(|task| ("quick_create", task)),
+    };
+    let issue = insert(tx, who.workspace, number, new).await?;
     if attachments::bind_to_issue(tx, who, &wish.attachment_ids, issue.id).await?.is_empty() {
         return Ok(issue);
     }
@@ -117,6 +93,20 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
     if let Patch::Value(_) = &change.parent_issue_id {
         // Two issues that are put below each other at once would make a cycle.
         number::hold(tx, who.workspace).await?;
+    }
+    if change.status.as_deref() == Some("done") {
+        let wished = match &change.parent_issue_id {
+            Patch::Absent => planned.parent_issue_id,
+            Patch::Null => None,
+            Patch::Value(wished) => wished.parse().ok(),
+        };
+        // The flow tells the issue above; of two issues the one with the smaller id is locked first.
+        if let Some(above) = wished.filter(|above| *above < issue) {
+            match lock_row(tx, who.workspace, above).await {
+                Ok(_) | Err(Error::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
     let old = lock_row(tx, who.workspace, issue).await?;
     let title = change.title.as_deref().map(|title| words::title("title", title)).transpose()?;
@@ -169,15 +159,20 @@ pub async fn put(tx: &mut Tx, who: &Insider, issue: IssueId, change: PutIssue) -
     Ok(change)
 }
 
-/// Removes an issue with its comments; what was below it is on its own.
-pub async fn delete(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
-    // Nothing comes to lie below it from here on.
-    on!(
+/// Locks an issue that is about to be removed, with what is below it, in the order of their ids.
+/// Nothing comes to lie below it from here on.
+pub async fn lock_to_delete(tx: &mut Tx, issue: IssueId) -> Result<()> {
+    let locked: Vec<IssueId> = on!(
         tx,
-        pg "SELECT 1 FROM issue WHERE id = $1 FOR UPDATE",
-        lite "SELECT 1 FROM issue WHERE id = $1",
-        |c, sql| sqlx::query_scalar::<_, i32>(sql).bind(issue).fetch_optional(c)
+        pg "SELECT id FROM issue WHERE id = $1 OR parent_issue_id = $1 ORDER BY id FOR UPDATE",
+        lite "SELECT id FROM issue WHERE id = $1",
+        |c, sql| sqlx::query_scalar(sql).bind(issue).fetch_all(c)
     )?;
+    if locked.contains(&issue) { Ok(()) } else { Err(not_found()) }
+}
+
+/// Removes an issue, locked to this end, with its comments; what was below it is on its own.
+pub async fn delete(tx: &mut Tx, who: &Insider, issue: IssueId) -> Result<()> {
     let below: Vec<IssueId> = on!(
         tx,
         pg "SELECT id FROM issue WHERE parent_issue_id = $1 ORDER BY id FOR NO KEY UPDATE",
@@ -350,7 +345,7 @@ fn day(field: &'static str, change: Patch<String>) -> Result<Option<Option<Strin
 }
 
 /// 4 for the most urgent, 0 for none.
-fn rank(priority: &str) -> i32 {
+pub(super) fn rank(priority: &str) -> i32 {
     PRIORITIES.iter().rev().position(|word| *word == priority).unwrap_or(0) as i32
 }
 

@@ -1,13 +1,19 @@
 //! Squads: agents and people who work together, led by an agent. Every member sees them; owners and
 //! admins make and change them. What a squad's end means for its work is in `flows::squads`.
 
+pub mod evaluations;
 pub mod members;
+
+use std::collections::HashMap;
 
 use members::Crew;
 
 use super::{agents, attachments, references, words};
 use crate::{
-    db::{Session, Tx, exec, on},
+    db::{
+        Session, Tx, exec, on,
+        sql::{Sql, Value},
+    },
     error::{Error, Result},
     events::kinds,
     identity::Insider,
@@ -92,6 +98,22 @@ pub async fn find(db: &mut Session, workspace: WorkspaceId, squad: SquadId) -> R
         .bind(workspace)
         .fetch_optional(c))?;
     row.ok_or_else(not_found)
+}
+
+/// Who leads which of some squads. Those that are archived or not the workspace's are left out.
+pub async fn leaders(
+    db: &mut Session,
+    workspace: WorkspaceId,
+    squads: &[SquadId],
+) -> Result<HashMap<SquadId, AgentId>> {
+    if squads.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut sql = Sql::new("SELECT id, leader_id FROM squad WHERE id ");
+    sql.bind(Value::AnyOf(squads.iter().map(|squad| squad.0).collect()));
+    sql.push(" AND workspace_id = ").bind(Value::Id(workspace.0)).push(" AND archived_at IS NULL");
+    let found: Vec<(SquadId, AgentId)> = sql.fetch_all(db).await?;
+    Ok(found.into_iter().collect())
 }
 
 /// A new one, whose leader is its first member; for owners and admins.

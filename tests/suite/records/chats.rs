@@ -81,7 +81,8 @@ async fn chats_have_the_fields_that_clients_read(backend: Backend) {
 
     let sent = hub.cli("POST", &messages, json!({ "content": " hi\u{0} ", "attachment_ids": null })).await.expect(201);
     assert_eq!(keys(&sent), ["attachment_ids", "created_at", "message_id", "task_id"]);
-    assert_eq!((&sent["attachment_ids"], &sent["task_id"]), (&Value::Null, &Value::Null));
+    assert_eq!(sent["attachment_ids"], Value::Null);
+    assert!(sent["task_id"].is_string());
     let second = hub.cli("POST", &messages, json!({ "content": "and", "attachment_ids": [] })).await.expect(201);
     assert_eq!(second["attachment_ids"], Value::Null, "none were asked for");
     let answer = hub.cli("GET", &messages, Value::Null).await;
@@ -92,7 +93,7 @@ async fn chats_have_the_fields_that_clients_read(backend: Backend) {
         said[0],
         json!({
             "id": sent["message_id"], "chat_session_id": made["id"], "role": "user", "content": " hi\u{FFFD} ",
-            "task_id": null, "created_at": sent["created_at"], "failure_reason": null, "elapsed_ms": null,
+            "task_id": sent["task_id"], "created_at": sent["created_at"], "failure_reason": null, "elapsed_ms": null,
         })
     );
     assert_eq!((&said[1]["id"], said.as_array().unwrap().len()), (&second["message_id"], 2));
@@ -129,20 +130,30 @@ async fn others_are_told_by_ids_live_replayed_and_polled(backend: Backend) {
     hub.cli_as(&creator, "DELETE", &path(&session), Value::Null).await.expect(204);
 
     let ids = json!({ "chat_session_id": session["id"] });
+    let told = |status: &str| {
+        json!({
+            "task_id": sent["task_id"], "agent_id": agent, "issue_id": "", "status": status,
+            "chat_session_id": session["id"],
+        })
+    };
     let expected = [
+        ("task:queued", told("queued"), told("queued")),
         (
             "chat:message",
             json!({
                 "chat_session_id": session["id"], "message_id": sent["message_id"], "role": "user",
-                "content": "secret", "created_at": sent["created_at"],
+                "content": "secret", "created_at": sent["created_at"], "task_id": sent["task_id"],
             }),
-            json!({ "chat_session_id": session["id"], "message_id": sent["message_id"] }),
+            json!({
+                "chat_session_id": session["id"], "message_id": sent["message_id"], "task_id": sent["task_id"],
+            }),
         ),
         (
             "chat:session_updated",
             json!({ "chat_session_id": session["id"], "title": "Named", "updated_at": named["updated_at"] }),
             ids.clone(),
         ),
+        ("task:cancelled", told("cancelled"), told("cancelled")),
         ("chat:session_deleted", ids.clone(), ids.clone()),
     ];
     let mut live = Vec::new();
@@ -150,7 +161,8 @@ async fn others_are_told_by_ids_live_replayed_and_polled(backend: Backend) {
         let (mine, theirs) = (own.next().await, others.next().await);
         assert_eq!((&mine["type"], &mine["payload"]), (&json!(kind), whole));
         assert_eq!((&theirs["type"], &theirs["payload"]), (&json!(kind), reduced));
-        assert_eq!((&mine["actor_type"], &mine["actor_id"]), (&json!("member"), &json!(me)));
+        let actor = if kind.starts_with("task:") { (json!("system"), json!("")) } else { (json!("member"), json!(me)) };
+        assert_eq!((&mine["actor_type"], &mine["actor_id"]), (&actor.0, &actor.1), "{kind}");
         for member in ["seq", "event_id", "actor_type", "actor_id"] {
             assert_eq!(mine[member], theirs[member], "{kind}: {member}");
         }

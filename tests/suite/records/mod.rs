@@ -2,7 +2,7 @@
 //! browser sees them, and what is refused.
 
 mod agents;
-mod attachments;
+pub mod attachments;
 mod autopilots;
 mod avatars;
 mod chats;

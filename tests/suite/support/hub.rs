@@ -327,6 +327,9 @@ impl Hub {
             UNION ALL SELECT 'trigger ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
                 || ' ' || COALESCE(SUM(next_run_at), 0) FROM autopilot_trigger
             UNION ALL SELECT 'run ' || COUNT(*) FROM autopilot_run
+            UNION ALL SELECT 'task ' || COUNT(*) || ' ' || COALESCE(SUM(LENGTH(status)), 0)
+                || ' ' || COALESCE(SUM(dispatched_at), 0) || ' ' || COUNT(session_id) || ' ' || COALESCE(SUM(completed_at), 0) FROM task
+            UNION ALL SELECT 'evaluation ' || COUNT(*) FROM squad_evaluation
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
     }

@@ -1,0 +1,43 @@
+//! What the lease store remembers beside leases, for a short while: who was told that a runtime is
+//! gone, and which tasks were heard of.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::Fleet;
+use crate::ids::{TaskId, UserId};
+
+/// A daemon that was told so recovers the orphans of all its runtimes within this.
+const TOLD_GONE: Duration = Duration::from_secs(180);
+/// A task is heard of if one of its calls came within this; its daemon asks for its status every 5 s.
+pub const TASK_HEARD: Duration = Duration::from_secs(15);
+
+impl Fleet {
+    /// Somebody's daemon is told that a runtime's row is gone.
+    pub(super) fn note_told_gone(&self, user: UserId) {
+        self.liveness.mark(format!("gone:{user}"), TOLD_GONE);
+    }
+
+    /// Whether somebody's daemon was told so a short while ago; `None` if nobody knows.
+    pub async fn was_told_gone(&self, user: UserId) -> Option<bool> {
+        self.liveness.marked(&[format!("gone:{user}")]).await?.pop()
+    }
+
+    /// A daemon called for a task.
+    pub fn hear_of_task(&self, task: TaskId) {
+        self.liveness.mark(format!("task:{task}"), TASK_HEARD);
+    }
+
+    /// As if it had not.
+    #[cfg(feature = "test-hooks")]
+    pub async fn forget_task(&self, task: TaskId) {
+        self.liveness.mark(format!("task:{task}"), Duration::from_millis(1));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+
+    /// Those of some tasks that were heard of a short while ago; `None` if nobody knows.
+    pub async fn heard_of(&self, tasks: &[TaskId]) -> Option<BTreeSet<TaskId>> {
+        let names: Vec<String> = tasks.iter().map(|task| format!("task:{task}")).collect();
+        let heard = self.liveness.marked(&names).await?;
+        Some(tasks.iter().zip(heard).filter_map(|(task, heard)| heard.then_some(*task)).collect())
+    }
+}

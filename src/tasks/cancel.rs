@@ -1,0 +1,120 @@
+//! Ending work that nobody wants any more.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Queue, Row, agent_status,
+    status::{Operation, active},
+    tokens,
+};
+use crate::{
+    db::{
+        Session, Tx,
+        sql::{Sql, Value},
+    },
+    error::{Error, Result},
+    events::kinds,
+    ids::{AgentId, ChatSessionId, CommentId, IssueId, RunId, TaskId, WorkspaceId},
+};
+
+/// Whose work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// One task.
+    Task(TaskId),
+    /// Everything for an issue.
+    Issue(IssueId),
+    /// What one agent has to do for an issue.
+    IssueOf(IssueId, AgentId),
+    /// Everything that an agent has to do.
+    Agent(AgentId),
+    /// Everything in a chat.
+    Chat(ChatSessionId),
+    /// Everything that a comment asked for.
+    Comment(CommentId),
+    /// A run of an autopilot.
+    Run(RunId),
+}
+
+impl Which {
+    fn narrow(self, sql: &mut Sql) {
+        let (column, id) = match self {
+            Self::Task(id) => (" AND id = ", id.0),
+            Self::Issue(id) | Self::IssueOf(id, _) => (" AND issue_id = ", id.0),
+            Self::Agent(id) => (" AND agent_id = ", id.0),
+            Self::Chat(id) => (" AND chat_session_id = ", id.0),
+            Self::Comment(id) => (" AND trigger_comment_id = ", id.0),
+            Self::Run(id) => (" AND autopilot_run_id = ", id.0),
+        };
+        sql.push(column).bind(Value::Id(id));
+        if let Self::IssueOf(_, agent) = self {
+            sql.push(" AND agent_id = ").bind(Value::Id(agent.0));
+        }
+    }
+}
+
+/// The agents whose work it is: to be locked before it is ended.
+pub async fn agents_of(db: &mut Session, workspace: WorkspaceId, which: Which) -> Result<Vec<AgentId>> {
+    let mut sql = Sql::new(concat!("SELECT DISTINCT agent_id FROM task WHERE status IN ", active!()));
+    sql.push(" AND workspace_id = ").bind(Value::Id(workspace.0));
+    which.narrow(&mut sql);
+    let found: Vec<(AgentId,)> = sql.fetch_all(db).await?;
+    Ok(found.into_iter().map(|(agent,)| agent).collect())
+}
+
+impl Queue {
+    /// Ends work that has not ended, and tells of each task, the oldest first. `locked` says which
+    /// agents' locks the caller holds: work of another one has turned up since they were looked up, and
+    /// then everything begins anew.
+    pub async fn cancel(
+        self: &Arc<Self>,
+        tx: &mut Tx,
+        workspace: WorkspaceId,
+        which: Which,
+        locked: impl Fn(AgentId) -> bool,
+    ) -> Result<Vec<Row>> {
+        let now = tx.now();
+        let mut sql = Sql::new("UPDATE task SET status = ");
+        sql.bind(Value::Text(Operation::Cancel.to().word().to_owned()));
+        sql.push(", orphan_check_at = NULL, completed_at = ");
+        sql.bind(Value::Number(now.0)).push(concat!(" WHERE status IN ", active!()));
+        sql.push(" AND workspace_id = ").bind(Value::Id(workspace.0));
+        which.narrow(&mut sql);
+        sql.push(" RETURNING *");
+        let mut rows: Vec<Row> = sql.fetch_all(tx).await?;
+        if rows.iter().any(|row| !locked(row.agent_id)) {
+            return Err(Error::PlanChanged);
+        }
+        rows.sort_by_key(|row| (row.created_at, row.id));
+        self.told_cancelled(tx, &rows, !matches!(which, Which::Agent(_))).await?;
+        Ok(rows)
+    }
+
+    async fn told_cancelled(self: &Arc<Self>, tx: &mut Tx, rows: &[Row], status_first: bool) -> Result<()> {
+        let had: Vec<&Row> = rows.iter().filter(|row| row.dispatched_at.is_some()).collect();
+        let tasks: Vec<TaskId> = had.iter().map(|row| row.id).collect();
+        tokens::revoke(self, tx, &tasks).await?;
+        let agents: BTreeSet<AgentId> = had.iter().map(|row| row.agent_id).collect();
+        if status_first {
+            self.refresh_agents(tx, &agents).await?;
+        }
+        for row in rows {
+            tx.emit(kinds::task_changed("task:cancelled", &row.told()));
+        }
+        if !status_first {
+            self.refresh_agents(tx, &agents).await?;
+        }
+        let (queue, count) = (self.clone(), rows.len());
+        tx.after_commit(move || (0..count).for_each(|_| queue.metrics.ended("cancelled", "")));
+        Ok(())
+    }
+
+    /// Agents that lost work may have room again.
+    pub(super) async fn refresh_agents(self: &Arc<Self>, tx: &mut Tx, agents: &BTreeSet<AgentId>) -> Result<()> {
+        for agent in agents {
+            agent_status::refresh(tx, *agent).await?;
+            self.wake_next(tx, *agent).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! An answer in a chat.
+
+use super::{super::super::resume, ClaimedTask, Row};
+use crate::{
+    db::{Tx, on},
+    error::Result,
+    ids::{ChatMessageId, ChatSessionId, RuntimeId, WorkspaceId},
+    protocol::task::ClaimedAttachment,
+    workspace::attachments,
+};
+
+/// Messages that are handed over at most: the newest. A daemon that is away does not end the talking.
+const MOST: i64 = 200;
+
+/// A chat, wherever it lies.
+#[derive(sqlx::FromRow)]
+pub(super) struct Found {
+    pub workspace_id: WorkspaceId,
+    id: ChatSessionId,
+    title: String,
+    session_id: Option<String>,
+    work_dir: Option<String>,
+    runtime_id: Option<RuntimeId>,
+}
+
+pub(super) async fn find(tx: &mut Tx, chat: ChatSessionId) -> Result<Option<Found>> {
+    on!(tx, |c| sqlx::query_as(
+        "SELECT workspace_id, id, title, session_id, work_dir, runtime_id FROM chat_session WHERE id = $1"
+    )
+    .bind(chat)
+    .fetch_optional(c))
+}
+
+#[derive(sqlx::FromRow)]
+struct Message {
+    id: ChatMessageId,
+    role: String,
+    content: String,
+}
+
+pub(super) async fn tell(tx: &mut Tx, row: &Row, found: Found, task: &mut ClaimedTask) -> Result<()> {
+    let messages = unanswered(tx, found.id).await?;
+    let said: Vec<&str> =
+        messages.iter().map(|message| message.content.as_str()).filter(|text| !text.trim().is_empty()).collect();
+    let said = said.join("\n\n");
+    let kept = resume::Run { session_id: found.session_id, work_dir: found.work_dir, runtime_id: found.runtime_id };
+    let prior = resume::of_chat(tx, row, found.id, kept).await?;
+    let about = &mut task.about;
+    about.thread_name = if found.title.trim().is_empty() { said.clone() } else { found.title };
+    about.chat_message = said;
+    about.chat_message_attachments = attached(tx, &messages).await?;
+    about.prior_session_id = prior.session_id;
+    about.prior_work_dir = prior.work_dir;
+    Ok(())
+}
+
+/// What a person has said since the agent's last word, oldest first.
+async fn unanswered(tx: &mut Tx, chat: ChatSessionId) -> Result<Vec<Message>> {
+    let latest: Vec<Message> = on!(tx, |c| sqlx::query_as(
+        "SELECT id, role, content FROM chat_message
+         WHERE chat_session_id = $1 AND created_at >= COALESCE(
+             (SELECT created_at FROM chat_message WHERE chat_session_id = $1 AND role <> 'user'
+              ORDER BY created_at DESC, id DESC LIMIT 1), 0)
+         ORDER BY created_at DESC, id DESC LIMIT $2"
+    )
+    .bind(chat)
+    .bind(MOST)
+    .fetch_all(c))?;
+    let mut messages: Vec<Message> = latest.into_iter().take_while(|message| message.role == "user").collect();
+    messages.reverse();
+    Ok(messages)
+}
+
+/// What came with the messages, in their order.
+async fn attached(tx: &mut Tx, messages: &[Message]) -> Result<Vec<ClaimedAttachment>> {
+    let ids: Vec<ChatMessageId> = messages.iter().map(|message| message.id).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut attached = attachments::of_chat_messages(tx, &ids).await?;
+    let in_order = ids.iter().flat_map(|id| attached.remove(id).unwrap_or_default());
+    Ok(in_order
+        .map(|file| ClaimedAttachment { id: file.id, filename: file.filename, content_type: file.content_type })
+        .collect())
+}

@@ -1,0 +1,120 @@
+//! Which agents have something that they may do now, and what.
+//!
+//! An agent runs as many tasks at once as its limit allows, and of one issue, one chat, or its wishes
+//! only one; the key of those is in the task's row.
+
+use super::super::{
+    Row,
+    status::{Operation, in_flight},
+};
+use crate::{
+    db::{Session, Tx, on},
+    error::Result,
+    ids::{AgentId, RuntimeId, WorkspaceId},
+    time::Timestamp,
+    workspace::agents,
+};
+
+/// Agents that are tried in one call at most. More are there at the daemon's next call, which follows
+/// at once.
+const MOST: i64 = 16;
+
+/// An agent that probably has something, and the runtime's workspace: that a task is of the same is
+/// looked at when it is given.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(super) struct Candidate {
+    pub agent_id: AgentId,
+    pub workspace_id: WorkspaceId,
+}
+
+/// A task that is a daemon's from here on.
+pub(super) struct Taken {
+    pub row: Row,
+    /// Whether it was given before.
+    pub again: bool,
+}
+
+/// The agents, best first: what was given and never started before all else, then by each one's best
+/// task. One statement, also when there is nothing.
+pub(super) async fn find(db: &mut Session, runtime: RuntimeId, undelivered: Timestamp) -> Result<Vec<Candidate>> {
+    on!(db, |c| {
+        sqlx::query_as(concat!(
+        "SELECT turns.agent_id, r.workspace_id FROM (
+             SELECT agent_id, 0 AS turn, MAX(priority) AS priority, MIN(dispatched_at) AS since
+             FROM task WHERE runtime_id = $1 AND status = 'dispatched' AND dispatched_at < $2
+             GROUP BY agent_id
+             UNION ALL
+             SELECT best.agent_id, 1, best.priority, best.created_at
+             FROM (SELECT a.id AS agent_id,
+                       (SELECT q.id FROM task q
+                        WHERE q.runtime_id = $1 AND q.agent_id = a.id AND q.status = 'queued'
+                          AND NOT EXISTS (SELECT 1 FROM task f
+                                          WHERE f.agent_id = q.agent_id AND f.serial_key = q.serial_key AND f.status IN ",
+        in_flight!(),
+        ")
+                        ORDER BY q.priority DESC, q.created_at, q.id LIMIT 1) AS task_id
+                   FROM agent a
+                   WHERE a.id IN (SELECT agent_id FROM task WHERE runtime_id = $1 AND status = 'queued')
+                     AND a.archived_at IS NULL
+                     AND (SELECT COUNT(*) FROM task f WHERE f.agent_id = a.id AND f.status IN ",
+        in_flight!(),
+        ") < a.max_concurrent_tasks) open
+             JOIN task best ON best.id = open.task_id
+         ) turns JOIN agent_runtime r ON r.id = $1 ORDER BY turn, priority DESC, since, turns.agent_id LIMIT $3"
+    ))
+    .bind(runtime)
+    .bind(undelivered)
+    .bind(MOST)
+    .fetch_all(c)
+    })
+}
+
+/// Takes the best that an agent, which is locked, may do now at a runtime.
+pub(super) async fn take(
+    tx: &mut Tx,
+    runtime: RuntimeId,
+    agent: &agents::Row,
+    undelivered: Timestamp,
+) -> Result<Option<Taken>> {
+    let now = tx.now();
+    let again: Option<Row> = on!(tx, |c| sqlx::query_as(
+        "UPDATE task SET status = $5, dispatched_at = $4
+         WHERE id = (SELECT id FROM task
+                     WHERE runtime_id = $1 AND agent_id = $2 AND status = 'dispatched' AND dispatched_at < $3
+                     ORDER BY priority DESC, dispatched_at, id LIMIT 1)
+         RETURNING *"
+    )
+    .bind(runtime)
+    .bind(agent.id)
+    .bind(undelivered)
+    .bind(now)
+    .bind(Operation::Redeliver.to().word())
+    .fetch_optional(c))?;
+    if let Some(row) = again {
+        return Ok(Some(Taken { row, again: true }));
+    }
+    if agent.archived_at.is_some() {
+        return Ok(None);
+    }
+    let row: Option<Row> = on!(tx, |c| sqlx::query_as(concat!(
+        "UPDATE task SET status = $5, dispatched_at = $4
+         WHERE id = (SELECT q.id FROM task q
+                     WHERE q.runtime_id = $1 AND q.agent_id = $2 AND q.status = 'queued'
+                       AND NOT EXISTS (SELECT 1 FROM task f
+                                       WHERE f.agent_id = $2 AND f.serial_key = q.serial_key AND f.status IN ",
+        in_flight!(),
+        ")
+                       AND (SELECT COUNT(*) FROM task f WHERE f.agent_id = $2 AND f.status IN ",
+        in_flight!(),
+        ") < $3
+                     ORDER BY q.priority DESC, q.created_at, q.id LIMIT 1)
+         RETURNING *"
+    ))
+    .bind(runtime)
+    .bind(agent.id)
+    .bind(i64::from(agent.max_concurrent_tasks))
+    .bind(now)
+    .bind(Operation::Claim.to().word())
+    .fetch_optional(c))?;
+    Ok(row.map(|row| Taken { row, again: false }))
+}

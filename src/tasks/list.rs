@@ -1,0 +1,122 @@
+//! Tasks as people and daemons look through them. No list grows with what was once done but those
+//! that say so; they have a limit.
+
+use std::cmp::Reverse;
+
+use super::{
+    Row,
+    status::{active, pending},
+};
+use crate::{
+    db::{Session, on},
+    error::Result,
+    identity::Insider,
+    ids::{AgentId, ChatSessionId, IssueId, RuntimeId},
+};
+
+/// Tasks of one answer at most: the newest.
+const MOST: i64 = 1000;
+/// The same of a whole workspace.
+const MOST_ACTIVE: i64 = 10_000;
+
+/// What an agent has done and has to do, newest first.
+pub async fn of_agent(db: &mut Session, agent: AgentId) -> Result<Vec<Row>> {
+    on!(db, |c| sqlx::query_as("SELECT * FROM task WHERE agent_id = $1 ORDER BY created_at DESC, id LIMIT $2")
+        .bind(agent)
+        .bind(MOST)
+        .fetch_all(c))
+}
+
+/// What was done for an issue and is to be done, newest first.
+pub async fn of_issue(db: &mut Session, issue: IssueId) -> Result<Vec<Row>> {
+    on!(db, |c| sqlx::query_as("SELECT * FROM task WHERE issue_id = $1 ORDER BY created_at DESC, id LIMIT $2")
+        .bind(issue)
+        .bind(MOST)
+        .fetch_all(c))
+}
+
+/// The last thing that an agent was asked to do for an issue.
+pub async fn newest_of(db: &mut Session, issue: IssueId, agent: AgentId) -> Result<Option<Row>> {
+    on!(db, |c| sqlx::query_as(
+        "SELECT * FROM task WHERE issue_id = $1 AND agent_id = $2 ORDER BY created_at DESC, id LIMIT 1"
+    )
+    .bind(issue)
+    .bind(agent)
+    .fetch_optional(c))
+}
+
+/// What is to be done for an issue, newest first.
+pub async fn active_of_issue(db: &mut Session, issue: IssueId) -> Result<Vec<Row>> {
+    on!(db, |c| sqlx::query_as(concat!(
+        "SELECT * FROM task WHERE issue_id = $1 AND status IN ",
+        active!(),
+        " ORDER BY created_at DESC, id LIMIT $2"
+    ))
+    .bind(issue)
+    .bind(MOST)
+    .fetch_all(c))
+}
+
+/// The newest thing to do in a chat.
+pub async fn newest_of_chat(db: &mut Session, chat: ChatSessionId) -> Result<Option<Row>> {
+    on!(db, |c| sqlx::query_as(concat!(
+        "SELECT * FROM task WHERE chat_session_id = $1 AND status IN ",
+        active!(),
+        " ORDER BY created_at DESC, id LIMIT 1"
+    ))
+    .bind(chat)
+    .fetch_optional(c))
+}
+
+/// What waits for an agent in a chat and has not been given to its daemon.
+pub async fn queued_of_chat(db: &mut Session, chat: ChatSessionId) -> Result<Option<Row>> {
+    on!(db, |c| sqlx::query_as(
+        "SELECT * FROM task WHERE chat_session_id = $1 AND status = 'queued' ORDER BY created_at DESC, id LIMIT 1"
+    )
+    .bind(chat)
+    .fetch_optional(c))
+}
+
+/// What the agents of a workspace that somebody may see have to do, and how the last thing went that
+/// each came to an end with; newest first.
+pub async fn snapshot(db: &mut Session, who: &Insider) -> Result<Vec<Row>> {
+    let all = who.task.is_some() || who.rules();
+    let mut rows: Vec<Row> = on!(db, |c| sqlx::query_as(concat!(
+        "SELECT t.* FROM task t JOIN agent a ON a.id = t.agent_id
+         WHERE t.workspace_id = $1 AND (a.visibility <> 'private' OR a.owner_id = $2 OR $3) AND t.status IN ",
+        active!(),
+        " ORDER BY t.created_at DESC, t.id LIMIT $4"
+    ))
+    .bind(who.workspace)
+    .bind(who.user)
+    .bind(all)
+    .bind(MOST_ACTIVE)
+    .fetch_all(c))?;
+    let ended: Vec<Row> = on!(db, |c| {
+        sqlx::query_as(
+            "SELECT t.* FROM agent a JOIN task t ON t.id =
+                 (SELECT l.id FROM task l WHERE l.agent_id = a.id AND l.status IN ('completed', 'failed')
+                  ORDER BY l.completed_at DESC, l.id DESC LIMIT 1)
+             WHERE a.workspace_id = $1 AND (a.visibility <> 'private' OR a.owner_id = $2 OR $3)",
+        )
+        .bind(who.workspace)
+        .bind(who.user)
+        .bind(all)
+        .fetch_all(c)
+    })?;
+    rows.extend(ended);
+    rows.sort_by_key(|row| (Reverse(row.created_at), row.id));
+    Ok(rows)
+}
+
+/// What has not begun on a runtime, in the order in which it is claimed.
+pub async fn pending_of_runtime(db: &mut Session, runtime: RuntimeId) -> Result<Vec<Row>> {
+    on!(db, |c| sqlx::query_as(concat!(
+        "SELECT * FROM task WHERE runtime_id = $1 AND status IN ",
+        pending!(),
+        " ORDER BY priority DESC, created_at, id LIMIT $2"
+    ))
+    .bind(runtime)
+    .bind(MOST)
+    .fetch_all(c))
+}

@@ -1,0 +1,196 @@
+//! Tasks that a restarted daemon left behind. It says so itself when it starts, and its tasks fail
+//! with a chance of being tried again. A daemon of June also says so when it has only lost one of its
+//! runtimes, of all the others too, whose agents still run: after such a loss a task that is still
+//! heard of is spared, and fails only if it falls silent.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    Queue, Row,
+    fail::{Failure, Held},
+    status::in_flight,
+};
+use crate::{
+    db::{Arm, Session, Tx, lists, on},
+    error::Result,
+    fleet::TASK_HEARD,
+    identity::Driver,
+    ids::{AgentId, RuntimeId, TaskId, WorkspaceId},
+};
+
+/// Tasks that are looked at in one sweep at most.
+const MOST: i64 = 500;
+
+/// What became of a daemon's orphans.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// How many failed.
+    pub orphaned: usize,
+    /// How many of those are tried again.
+    pub retried: usize,
+}
+
+fn failure() -> Failure {
+    Failure {
+        error: "daemon restarted while task was in flight".into(),
+        reason: "runtime_recovery".into(),
+        session_id: None,
+        work_dir: None,
+        by_hub: true,
+    }
+}
+
+impl Queue {
+    /// A daemon that was let in, or an owner or admin, says that nothing of a runtime's runs any more.
+    pub async fn recover_orphans(
+        self: &Arc<Self>,
+        driver: &Driver,
+        workspace: WorkspaceId,
+        runtime: RuntimeId,
+    ) -> Result<Recovered> {
+        let found: Vec<Row> = self.db.read(async move |db| left_behind(db, runtime).await).await?;
+        if found.is_empty() {
+            return Ok(Recovered::default());
+        }
+        let ids: Vec<TaskId> = found.iter().map(|row| row.id).collect();
+        let heard = match self.fleet.was_told_gone(driver.user).await {
+            Some(false) => BTreeSet::new(),
+            // Nobody knows, if the store that would know does not answer: then time will tell.
+            told => match (told, self.fleet.heard_of(&ids).await) {
+                (Some(true), Some(heard)) => heard,
+                _ => ids.iter().copied().collect(),
+            },
+        };
+        let queue = self.clone();
+        self.db.write(workspace, async move |tx| queue.recover(tx, workspace, runtime, &heard).await).await
+    }
+
+    async fn recover(
+        self: &Arc<Self>,
+        tx: &mut Tx,
+        workspace: WorkspaceId,
+        runtime: RuntimeId,
+        heard: &BTreeSet<TaskId>,
+    ) -> Result<Recovered> {
+        let agents: BTreeSet<AgentId> = left_behind(tx, runtime).await?.iter().map(|row| row.agent_id).collect();
+        let agents: Vec<AgentId> = agents.into_iter().collect();
+        let held = Held::take(tx, workspace, &BTreeSet::from([runtime]), &agents).await?;
+        let rows: Vec<Row> = left_behind(tx, runtime).await?.into_iter().filter(|row| held.has(row.agent_id)).collect();
+        let (spared, lost): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| heard.contains(&row.id));
+        let now = tx.now();
+        for row in &spared {
+            on!(tx, |c| async {
+                sqlx::query("UPDATE task SET orphan_check_at = $2 WHERE id = $1")
+                    .bind(row.id)
+                    .bind(now)
+                    .execute(c)
+                    .await
+                    .map(drop)
+            })?;
+        }
+        let failed = self.fail_all(tx, &held, lost, &failure()).await?;
+        let recovered = Recovered { orphaned: failed.rows.len(), retried: failed.retried.len() };
+        let spared = spared.len();
+        tx.after_commit(move || tracing::info!(%runtime, ?recovered, spared, "recovered orphans"));
+        Ok(recovered)
+    }
+
+    /// Spared tasks that have fallen silent since fail; those that were heard of are no orphans. Returns
+    /// how many failed.
+    pub async fn sweep_orphans(self: &Arc<Self>) -> Result<usize> {
+        let before = self.db.clock().now().minus(TASK_HEARD + Duration::from_secs(1));
+        let due: Vec<Row> = self
+            .db
+            .read(async move |db| {
+                on!(db, |c| sqlx::query_as(concat!(
+                    "SELECT * FROM task WHERE orphan_check_at < $1 AND status IN ",
+                    in_flight!(),
+                    " ORDER BY orphan_check_at LIMIT $2"
+                ))
+                .bind(before)
+                .bind(MOST)
+                .fetch_all(c))
+            })
+            .await?;
+        let ids: Vec<TaskId> = due.iter().map(|row| row.id).collect();
+        // Later, if nobody knows.
+        let Some(heard) = self.fleet.heard_of(&ids).await else { return Ok(0) };
+        let mut by_workspace: BTreeMap<WorkspaceId, Vec<Row>> = BTreeMap::new();
+        due.into_iter().for_each(|row| by_workspace.entry(row.workspace_id).or_default().push(row));
+        let mut count = 0;
+        for (workspace, rows) in by_workspace {
+            let (queue, heard) = (self.clone(), heard.clone());
+            count += self.db.write(workspace, async move |tx| queue.settle(tx, workspace, &rows, &heard).await).await?;
+        }
+        Ok(count)
+    }
+
+    async fn settle(
+        self: &Arc<Self>,
+        tx: &mut Tx,
+        workspace: WorkspaceId,
+        rows: &[Row],
+        heard: &BTreeSet<TaskId>,
+    ) -> Result<usize> {
+        let runtimes: BTreeSet<RuntimeId> = rows.iter().filter_map(|row| row.runtime_id).collect();
+        let agents: BTreeSet<AgentId> = rows.iter().map(|row| row.agent_id).collect();
+        let agents: Vec<AgentId> = agents.into_iter().collect();
+        let held = Held::take(tx, workspace, &runtimes, &agents).await?;
+        let ids: Vec<TaskId> = rows.iter().map(|row| row.id).collect();
+        let suspected = suspected(tx, &ids).await?;
+        let (spared, lost): (Vec<Row>, Vec<Row>) = suspected.into_iter().partition(|row| heard.contains(&row.id));
+        for row in &spared {
+            on!(tx, |c| async {
+                sqlx::query("UPDATE task SET orphan_check_at = NULL WHERE id = $1")
+                    .bind(row.id)
+                    .execute(c)
+                    .await
+                    .map(drop)
+            })?;
+        }
+        Ok(self.fail_all(tx, &held, lost, &failure()).await?.rows.len())
+    }
+}
+
+async fn left_behind(db: &mut Session, runtime: RuntimeId) -> Result<Vec<Row>> {
+    on!(db, |c| sqlx::query_as(concat!(
+        "SELECT * FROM task WHERE runtime_id = $1 AND status IN ",
+        in_flight!(),
+        " ORDER BY created_at, id"
+    ))
+    .bind(runtime)
+    .fetch_all(c))
+}
+
+async fn suspected(tx: &mut Tx, tasks: &[TaskId]) -> Result<Vec<Row>> {
+    let rows = match tx.arm() {
+        Arm::Postgres(c) => {
+            sqlx::query_as(concat!(
+                "SELECT * FROM task WHERE id = ANY($1) AND orphan_check_at IS NOT NULL AND status IN ",
+                in_flight!(),
+                " ORDER BY created_at, id"
+            ))
+            .bind(tasks)
+            .fetch_all(c)
+            .await
+        }
+        Arm::Sqlite(c) => {
+            sqlx::query_as(concat!(
+                "SELECT * FROM task WHERE id IN (SELECT unhex(value) FROM json_each($1))
+                 AND orphan_check_at IS NOT NULL AND status IN ",
+                in_flight!(),
+                " ORDER BY created_at, id"
+            ))
+            .bind(lists::ids(tasks.iter().copied()))
+            .fetch_all(c)
+            .await
+        }
+    };
+    tx.note(rows)
+}

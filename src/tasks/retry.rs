@@ -1,0 +1,60 @@
+//! Which failures are worth another attempt, and how that is queued.
+
+use std::sync::Arc;
+
+use super::{
+    Queue, Row,
+    enqueue::{New, Trigger, Wish, Work},
+};
+use crate::{db::Tx, error::Result, workspace::agents};
+
+/// Reasons that lie not in the work but in what it ran on.
+const WORTH_IT: &[&str] =
+    &["runtime_offline", "runtime_recovery", "timeout", "codex_semantic_inactivity", "start_failed"];
+
+/// After these the agent's session is of no use any more.
+const SPOILS_SESSION: &str = "codex_semantic_inactivity";
+
+/// Queues another attempt of a task that failed; whether it did.
+pub(super) async fn again(queue: &Arc<Queue>, tx: &mut Tx, agent: &agents::Row, row: &Row) -> Result<bool> {
+    let reason = row.failure_reason.as_deref().unwrap_or_default();
+    let (Some(runtime), true) = (row.runtime_id, WORTH_IT.contains(&reason) && row.attempt < row.max_attempts) else {
+        return Ok(false);
+    };
+    let work = match (row.issue_id, row.chat_session_id, row.autopilot_run_id) {
+        // An autopilot comes round again by itself.
+        (_, _, Some(_)) => return Ok(false),
+        (_, Some(chat), _) => Work::Chat(chat),
+        (Some(issue), ..) => Work::Issue {
+            issue,
+            trigger: row
+                .trigger_comment_id
+                .map(|comment| Trigger { comment, summary: row.trigger_summary.clone().unwrap_or_default() }),
+            leads: row.is_leader_task,
+        },
+        _ => return Ok(false),
+    };
+    let fresh = reason == SPOILS_SESSION;
+    let new = New {
+        wish: Wish {
+            work,
+            priority: row.priority,
+            initiator: row.initiator_user_id,
+            force_fresh: fresh || row.force_fresh_session,
+        },
+        attempt: row.attempt + 1,
+        max_attempts: row.max_attempts,
+        parent: Some(row.id),
+        session_id: row.session_id.clone().filter(|_| !fresh),
+        work_dir: row.work_dir.clone().filter(|_| !fresh),
+        runtime,
+        owner: row.owner_id,
+        daemon_id: row.daemon_id.clone(),
+        context: row.context.as_ref().map(|context| context.0.clone()),
+    };
+    let queued = queue.insert(tx, agent, new).await?;
+    if queued.is_none() {
+        tracing::info!(task = %row.id, "not tried again: the agent has another task for the issue");
+    }
+    Ok(queued.is_some())
+}

@@ -1,0 +1,152 @@
+//! The statuses of tasks and their legal transitions, in one place.
+
+/// Where a task is in its life. Nothing leaves the last three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Waits for its runtime's daemon.
+    Queued,
+    /// A daemon has it.
+    Dispatched,
+    /// Its agent runs.
+    Running,
+    /// Its daemon waits until a folder is free.
+    WaitingLocalDirectory,
+    /// It came to an end.
+    Completed,
+    /// It came to a bad one.
+    Failed,
+    /// Somebody, or something that it rested on, ended it.
+    Cancelled,
+}
+
+use Status::{Cancelled, Completed, Dispatched, Failed, Queued, Running, WaitingLocalDirectory};
+
+/// Every status.
+pub const ALL: [Status; 7] = [Queued, Dispatched, Running, WaitingLocalDirectory, Completed, Failed, Cancelled];
+
+/// What is done to tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A daemon takes it.
+    Claim,
+    /// A daemon is given it again, since it never started.
+    Redeliver,
+    /// Its agent begins.
+    Start,
+    /// Its daemon waits for a folder.
+    Wait,
+    /// Its daemon reports the end.
+    Complete,
+    /// Its daemon reports a bad end, or nobody hears of it any more.
+    Fail,
+    /// Somebody does not want it any more.
+    Cancel,
+}
+
+impl Operation {
+    /// The statuses in which it changes a task.
+    pub const fn from(self) -> &'static [Status] {
+        match self {
+            Self::Claim => &[Queued],
+            Self::Redeliver | Self::Wait => &[Dispatched],
+            Self::Start => &[Dispatched, WaitingLocalDirectory],
+            Self::Complete => &[Running],
+            Self::Fail => &[Dispatched, Running, WaitingLocalDirectory],
+            Self::Cancel => &[Queued, Dispatched, Running, WaitingLocalDirectory],
+        }
+    }
+
+    /// The status afterwards.
+    pub const fn to(self) -> Status {
+        match self {
+            Self::Claim | Self::Redeliver => Dispatched,
+            Self::Start => Running,
+            Self::Wait => WaitingLocalDirectory,
+            Self::Complete => Completed,
+            Self::Fail => Failed,
+            Self::Cancel => Cancelled,
+        }
+    }
+
+    /// Whether it changes a task in this status.
+    pub fn applies_to(self, status: Status) -> bool {
+        self.from().contains(&status)
+    }
+}
+
+impl Status {
+    /// The wire's and the store's word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Queued => "queued",
+            Dispatched => "dispatched",
+            Running => "running",
+            WaitingLocalDirectory => "waiting_local_directory",
+            Completed => "completed",
+            Failed => "failed",
+            Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether its daemon may say where the agent's session is.
+    pub const fn has_session(self) -> bool {
+        matches!(self, Dispatched | Running)
+    }
+}
+
+impl TryFrom<String> for Status {
+    type Error = String;
+    fn try_from(word: String) -> Result<Self, String> {
+        ALL.into_iter().find(|status| status.word() == word).ok_or_else(|| format!("no status of a task: {word}"))
+    }
+}
+
+/// The statuses in statements, word for word as in the indexes: SQLite uses those only then.
+macro_rules! active {
+    () => {
+        "('queued', 'dispatched', 'running', 'waiting_local_directory')"
+    };
+}
+pub(crate) use active;
+
+/// As `active!`, those that a daemon has.
+macro_rules! in_flight {
+    () => {
+        "('dispatched', 'running', 'waiting_local_directory')"
+    };
+}
+pub(crate) use in_flight;
+
+/// As `active!`, those of which an agent has one per issue.
+macro_rules! pending {
+    () => {
+        "('queued', 'dispatched')"
+    };
+}
+pub(crate) use pending;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_in_statements_are_what_operations_change() {
+        let listed = |statuses: &[Status]| {
+            let words: Vec<String> = statuses.iter().map(|status| format!("'{}'", status.word())).collect();
+            format!("({})", words.join(", "))
+        };
+        assert_eq!(active!(), listed(Operation::Cancel.from()));
+        assert_eq!(in_flight!(), listed(Operation::Fail.from()));
+        assert_eq!(pending!(), listed(&[Queued, Dispatched]));
+    }
+
+    #[test]
+    fn nothing_leaves_a_terminal_status() {
+        use Operation::*;
+        for operation in [Claim, Redeliver, Start, Wait, Complete, Fail, Operation::Cancel] {
+            for ended in [Status::Completed, Status::Failed, Status::Cancelled] {
+                assert!(!operation.applies_to(ended), "{operation:?}");
+            }
+        }
+    }
+}

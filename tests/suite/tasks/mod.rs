@@ -1,0 +1,19 @@
+//! The queue: what asks for work, how daemons get it, and what becomes of it.
+
+mod agents;
+mod autopilots;
+mod chats;
+mod claim;
+mod claim_kinds;
+mod claim_tokens;
+mod claimers;
+mod comments;
+mod desk;
+mod issues;
+mod orphans;
+mod people;
+mod quick_create;
+mod rerun;
+mod resume;
+pub mod support;
+mod wish_to_claim;
