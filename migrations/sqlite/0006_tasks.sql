@@ -52,6 +52,14 @@ CREATE UNIQUE INDEX task_pending ON task (issue_id, agent_id)
 -- One at a time; also what an agent's capacity is counted by.
 CREATE UNIQUE INDEX task_in_flight ON task (agent_id, serial_key)
     WHERE status IN ('dispatched', 'running', 'waiting_local_directory');
+-- Whether an agent works, and how much: SQLite sees that in an index of its own only.
+CREATE INDEX task_at_work ON task (agent_id, status)
+    WHERE status IN ('dispatched', 'running', 'waiting_local_directory');
+-- What ends with an agent, or with an issue.
+CREATE INDEX task_active_of_agent ON task (agent_id)
+    WHERE status IN ('queued', 'dispatched', 'running', 'waiting_local_directory');
+CREATE INDEX task_active_of_issue ON task (issue_id)
+    WHERE issue_id IS NOT NULL AND status IN ('queued', 'dispatched', 'running', 'waiting_local_directory');
 -- What a runtime's daemon may claim, by agent, best first.
 CREATE INDEX task_queued ON task (runtime_id, agent_id, priority DESC, created_at, id) WHERE status = 'queued';
 -- Who is woken when an agent has room again.

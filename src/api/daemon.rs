@@ -77,7 +77,7 @@ pub async fn recover_orphans(
 ) -> Result<Response> {
     let (driver, runtime) = (caller.driver(), extract::id(&segment, "runtime_id")?);
     let workspace = api.fleet.hear_of_restart(&driver, runtime, began).await?;
-    api.queue.recover_orphans(&driver, workspace, runtime).await.map(ok)
+    api.queue.recover_orphans(&driver, workspace, runtime, began).await.map(ok)
 }
 
 /// Asks for work.

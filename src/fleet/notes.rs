@@ -11,6 +11,9 @@ const TOLD_GONE: Duration = Duration::from_secs(180);
 /// A task is heard of if one of its calls came within this; its daemon asks for its status every 5 s.
 pub const TASK_HEARD: Duration = Duration::from_secs(15);
 
+/// Beside that, for a store that answers again: a daemon's next call is under way.
+const SETTLED: Duration = Duration::from_secs(2);
+
 impl Fleet {
     /// Somebody's daemon is told that a runtime's row is gone.
     pub(super) fn note_told_gone(&self, user: UserId) {
@@ -19,6 +22,11 @@ impl Fleet {
 
     /// Whether somebody's daemon was told so a short while ago; `None` if nobody knows.
     pub async fn was_told_gone(&self, user: UserId) -> Option<bool> {
+        // What it was told while the store was away was not noted. Its first answer is no such trouble.
+        let health = self.liveness.health();
+        if health.changes > 1 && self.db.clock().now().since(health.well_since) < TOLD_GONE {
+            return None;
+        }
         self.liveness.marked(&[format!("gone:{user}")]).await?.pop()
     }
 
@@ -36,6 +44,10 @@ impl Fleet {
 
     /// Those of some tasks that were heard of a short while ago; `None` if nobody knows.
     pub async fn heard_of(&self, tasks: &[TaskId]) -> Option<BTreeSet<TaskId>> {
+        // Whoever is heard of has not had the time for it.
+        if self.db.clock().now().since(self.liveness.health().well_since) < TASK_HEARD + SETTLED {
+            return None;
+        }
         let names: Vec<String> = tasks.iter().map(|task| format!("task:{task}")).collect();
         let heard = self.liveness.marked(&names).await?;
         Some(tasks.iter().zip(heard).filter_map(|(task, heard)| heard.then_some(*task)).collect())

@@ -1,5 +1,5 @@
-//! The end of runtimes that nobody has come back to: offline for a week, and no agent is bound to
-//! them.
+//! The end of runtimes that nobody has come back to: offline for a week, no agent is bound to them,
+//! and nothing waits there.
 
 use std::collections::BTreeMap;
 
@@ -55,6 +55,8 @@ async fn forgotten(db: &mut Session, before: Timestamp) -> Result<Vec<(RuntimeId
         "SELECT id, workspace_id FROM agent_runtime r
          WHERE status = 'offline' AND COALESCE(last_seen_at, created_at) < $1
            AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.runtime_id = r.id)
+           AND NOT EXISTS (SELECT 1 FROM task t WHERE t.runtime_id = r.id
+               AND t.status IN ('queued', 'dispatched', 'running', 'waiting_local_directory'))
          ORDER BY id LIMIT 500"
     )
     .bind(before)
@@ -69,6 +71,8 @@ async fn remove(tx: &mut Tx, ids: &[RuntimeId], before: Timestamp) -> Result<Vec
                      SELECT id FROM agent_runtime
                      WHERE id = ANY($1) AND status = 'offline' AND COALESCE(last_seen_at, created_at) < $2
                        AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.runtime_id = agent_runtime.id)
+                       AND NOT EXISTS (SELECT 1 FROM task t WHERE t.runtime_id = agent_runtime.id
+                           AND t.status IN ('queued', 'dispatched', 'running', 'waiting_local_directory'))
                      ORDER BY id FOR UPDATE
                  )
                  DELETE FROM agent_runtime r USING held WHERE r.id = held.id RETURNING r.id",
@@ -84,6 +88,8 @@ async fn remove(tx: &mut Tx, ids: &[RuntimeId], before: Timestamp) -> Result<Vec
                  WHERE id IN (SELECT unhex(value) FROM json_each($1))
                    AND status = 'offline' AND COALESCE(last_seen_at, created_at) < $2
                    AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.runtime_id = agent_runtime.id)
+                       AND NOT EXISTS (SELECT 1 FROM task t WHERE t.runtime_id = agent_runtime.id
+                           AND t.status IN ('queued', 'dispatched', 'running', 'waiting_local_directory'))
                  RETURNING id",
             )
             .bind(lists::ids(ids.iter().copied()))

@@ -221,6 +221,17 @@ impl Fleet {
                 if !agents.is_empty() {
                     return Err(has_agents(&agents));
                 }
+                // Of agents that have moved elsewhere: nobody could ever claim or end it.
+                let unfinished: bool = on!(tx, |c| sqlx::query_scalar(
+                    "SELECT EXISTS (SELECT 1 FROM task WHERE runtime_id = $1
+                         AND status IN ('queued', 'dispatched', 'running', 'waiting_local_directory'))"
+                )
+                .bind(runtime)
+                .fetch_one(c))?;
+                if unfinished {
+                    let text = "cannot delete runtime: it has unfinished tasks. Cancel them first.";
+                    return Err(Error::conflict("runtime_has_active_tasks", text));
+                }
                 exec!(tx, |c| sqlx::query("DELETE FROM agent_runtime WHERE id = $1").bind(runtime))?;
                 tx.emit(kinds::runtime_deleted(row.workspace_id, Actor::Member(user), runtime));
                 let nodes = nodes.clone();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Queue, Row, Worker};
+use super::{Queue, Row, Which, Worker};
 use crate::{
     db::{Tx, on},
     error::Result,
@@ -82,6 +82,7 @@ pub fn summary(text: &str) -> String {
 }
 
 /// A task before it is stored.
+#[derive(Clone)]
 pub(super) struct New {
     pub wish: Wish,
     /// What is taken over from the attempt before.
@@ -117,7 +118,17 @@ impl Queue {
             daemon_id: worker.seat.daemon_id.clone(),
             context,
         };
-        self.insert(tx, &worker.agent, new).await
+        if let Some(row) = self.insert(tx, &worker.agent, new.clone()).await? {
+            return Ok(Some(row));
+        }
+        // Where that one waits nobody may ever ask for it: the agent has moved since.
+        match stranded(tx, worker, &new.wish.work).await? {
+            Some(task) => {
+                self.cancel(tx, worker.agent.workspace_id, Which::Task(task), |id| id == worker.agent.id).await?;
+                self.insert(tx, &worker.agent, new).await
+            }
+            None => Ok(None),
+        }
     }
 
     pub(super) async fn insert(self: &Arc<Self>, tx: &mut Tx, agent: &agents::Row, new: New) -> Result<Option<Row>> {
@@ -183,6 +194,18 @@ impl Queue {
         });
         Ok(Some(row))
     }
+}
+
+/// A task for the same issue that waits at a runtime which is not the agent's any more.
+async fn stranded(tx: &mut Tx, worker: &Worker, work: &Work) -> Result<Option<TaskId>> {
+    let Work::Issue { issue, .. } = work else { return Ok(None) };
+    on!(tx, |c| sqlx::query_scalar(
+        "SELECT id FROM task WHERE issue_id = $1 AND agent_id = $2 AND status = 'queued' AND runtime_id <> $3"
+    )
+    .bind(issue)
+    .bind(worker.agent.id)
+    .bind(worker.seat.id)
+    .fetch_optional(c))
 }
 
 #[cfg(test)]

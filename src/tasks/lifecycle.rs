@@ -89,7 +89,13 @@ impl Queue {
             return Ok(old);
         }
         let now = tx.now();
-        let kept = CompleteTask { output: cut(&report.output, LONGEST_OUTPUT).to_owned(), ..report.clone() };
+        let short = |text: &str| given(text).unwrap_or_default().to_owned();
+        let kept = CompleteTask {
+            pr_url: short(&report.pr_url),
+            output: cut(&report.output, LONGEST_OUTPUT).to_owned(),
+            session_id: short(&report.session_id),
+            work_dir: short(&report.work_dir),
+        };
         // Where the session is now, or nowhere.
         let row: Row = on!(tx, |c| sqlx::query_as(
             "UPDATE task SET status = $6, completed_at = $2, result = $3, session_id = $4, work_dir = $5,

@@ -16,23 +16,35 @@ use crate::{
 
 /// Tasks of one answer at most: the newest.
 const MOST: i64 = 1000;
+/// Characters of what agents put out, of one answer at most.
+const LETTERS: i64 = 16 << 20;
+
+/// The newest tasks, no more of them than such an answer holds.
+macro_rules! within_letters {
+    ($of:literal) => {
+        concat!(
+            "SELECT * FROM (
+                 SELECT t.*, SUM(LENGTH(COALESCE(CAST(result AS text), '')) + LENGTH(COALESCE(error, '')))
+                     OVER (ORDER BY created_at DESC, id) AS letters
+                 FROM (SELECT * FROM task WHERE ",
+            $of,
+            " = $1 ORDER BY created_at DESC, id LIMIT $2) t
+             ) n WHERE letters <= $3 ORDER BY created_at DESC, id"
+        )
+    };
+}
+
 /// The same of a whole workspace.
 const MOST_ACTIVE: i64 = 10_000;
 
 /// What an agent has done and has to do, newest first.
 pub async fn of_agent(db: &mut Session, agent: AgentId) -> Result<Vec<Row>> {
-    on!(db, |c| sqlx::query_as("SELECT * FROM task WHERE agent_id = $1 ORDER BY created_at DESC, id LIMIT $2")
-        .bind(agent)
-        .bind(MOST)
-        .fetch_all(c))
+    on!(db, |c| sqlx::query_as(within_letters!("agent_id")).bind(agent).bind(MOST).bind(LETTERS).fetch_all(c))
 }
 
 /// What was done for an issue and is to be done, newest first.
 pub async fn of_issue(db: &mut Session, issue: IssueId) -> Result<Vec<Row>> {
-    on!(db, |c| sqlx::query_as("SELECT * FROM task WHERE issue_id = $1 ORDER BY created_at DESC, id LIMIT $2")
-        .bind(issue)
-        .bind(MOST)
-        .fetch_all(c))
+    on!(db, |c| sqlx::query_as(within_letters!("issue_id")).bind(issue).bind(MOST).bind(LETTERS).fetch_all(c))
 }
 
 /// The last thing that an agent was asked to do for an issue.
@@ -114,6 +126,9 @@ pub async fn pending_of_runtime(db: &mut Session, runtime: RuntimeId) -> Result<
     on!(db, |c| sqlx::query_as(concat!(
         "SELECT * FROM task WHERE runtime_id = $1 AND status IN ",
         pending!(),
+        " AND status IN ",
+        // For the index.
+        active!(),
         " ORDER BY priority DESC, created_at, id LIMIT $2"
     ))
     .bind(runtime)

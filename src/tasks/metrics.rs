@@ -11,6 +11,25 @@ use prometheus_client::{
 /// Seconds that tasks wait and run: from a second to two hours.
 const SPANS: [f64; 14] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0, 7200.0];
 
+/// Why tasks fail, in the words that are counted by themselves; none for other ends.
+const REASONS: &[&str] = &[
+    "",
+    "queued_expired",
+    "runtime_offline",
+    "runtime_recovery",
+    "timeout",
+    "start_failed",
+    "iteration_limit",
+    "agent_blocked",
+    "agent_error",
+    "agent_fallback_message",
+    "api_invalid_request",
+    "codex_semantic_inactivity",
+    "idle_watchdog",
+    "local_directory_error",
+    "cancelled",
+];
+
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Source {
     source: &'static str,
@@ -24,7 +43,7 @@ struct Outcome {
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct End {
     status: &'static str,
-    reason: String,
+    reason: &'static str,
 }
 
 /// The counters.
@@ -76,6 +95,8 @@ impl Metrics {
     }
 
     pub(super) fn ended(&self, status: &'static str, reason: &str) {
-        self.ended.get_or_create(&End { status, reason: reason.to_owned() }).inc();
+        // Daemons may say anything.
+        let reason = REASONS.iter().find(|known| **known == reason).copied().unwrap_or("other");
+        self.ended.get_or_create(&End { status, reason }).inc();
     }
 }

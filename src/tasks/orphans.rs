@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     Queue, Row,
     fail::{Failure, Held},
-    status::in_flight,
+    status::{active, in_flight},
 };
 use crate::{
     db::{Arm, Session, Tx, lists, on},
@@ -22,6 +22,7 @@ use crate::{
     fleet::TASK_HEARD,
     identity::Driver,
     ids::{AgentId, RuntimeId, TaskId, WorkspaceId},
+    time::Timestamp,
 };
 
 /// Tasks that are looked at in one sweep at most.
@@ -53,8 +54,9 @@ impl Queue {
         driver: &Driver,
         workspace: WorkspaceId,
         runtime: RuntimeId,
+        began: Timestamp,
     ) -> Result<Recovered> {
-        let found: Vec<Row> = self.db.read(async move |db| left_behind(db, runtime).await).await?;
+        let found: Vec<Row> = self.db.read(async move |db| left_behind(db, runtime, began).await).await?;
         if found.is_empty() {
             return Ok(Recovered::default());
         }
@@ -68,21 +70,19 @@ impl Queue {
             },
         };
         let queue = self.clone();
-        self.db.write(workspace, async move |tx| queue.recover(tx, workspace, runtime, &heard).await).await
+        let left = Left { runtime, began, seen: ids.into_iter().collect(), heard };
+        self.db.write(workspace, async move |tx| queue.recover(tx, workspace, &left).await).await
     }
 
-    async fn recover(
-        self: &Arc<Self>,
-        tx: &mut Tx,
-        workspace: WorkspaceId,
-        runtime: RuntimeId,
-        heard: &BTreeSet<TaskId>,
-    ) -> Result<Recovered> {
-        let agents: BTreeSet<AgentId> = left_behind(tx, runtime).await?.iter().map(|row| row.agent_id).collect();
+    async fn recover(self: &Arc<Self>, tx: &mut Tx, workspace: WorkspaceId, left: &Left) -> Result<Recovered> {
+        let &Left { runtime, began, .. } = left;
+        let agents: BTreeSet<AgentId> = left_behind(tx, runtime, began).await?.iter().map(|row| row.agent_id).collect();
         let agents: Vec<AgentId> = agents.into_iter().collect();
         let held = Held::take(tx, workspace, &BTreeSet::from([runtime]), &agents).await?;
-        let rows: Vec<Row> = left_behind(tx, runtime).await?.into_iter().filter(|row| held.has(row.agent_id)).collect();
-        let (spared, lost): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| heard.contains(&row.id));
+        let rows = left_behind(tx, runtime, began).await?;
+        // What was claimed since was nobody's to lose.
+        let rows = rows.into_iter().filter(|row| held.has(row.agent_id) && left.seen.contains(&row.id));
+        let (spared, lost): (Vec<Row>, Vec<Row>) = rows.partition(|row| left.heard.contains(&row.id));
         let now = tx.now();
         for row in &spared {
             on!(tx, |c| async {
@@ -126,7 +126,14 @@ impl Queue {
         let mut count = 0;
         for (workspace, rows) in by_workspace {
             let (queue, heard) = (self.clone(), heard.clone());
-            count += self.db.write(workspace, async move |tx| queue.settle(tx, workspace, &rows, &heard).await).await?;
+            match self
+                .db
+                .write(workspace, async move |tx| queue.settle(tx, workspace, &rows, &heard, before).await)
+                .await
+            {
+                Ok(failed) => count += failed,
+                Err(error) => tracing::warn!(%workspace, %error, "settling what became of suspected orphans"),
+            }
         }
         Ok(count)
     }
@@ -137,13 +144,15 @@ impl Queue {
         workspace: WorkspaceId,
         rows: &[Row],
         heard: &BTreeSet<TaskId>,
+        before: Timestamp,
     ) -> Result<usize> {
         let runtimes: BTreeSet<RuntimeId> = rows.iter().filter_map(|row| row.runtime_id).collect();
         let agents: BTreeSet<AgentId> = rows.iter().map(|row| row.agent_id).collect();
         let agents: Vec<AgentId> = agents.into_iter().collect();
         let held = Held::take(tx, workspace, &runtimes, &agents).await?;
         let ids: Vec<TaskId> = rows.iter().map(|row| row.id).collect();
-        let suspected = suspected(tx, &ids).await?;
+        // Those that are not suspected anew: what was heard of says nothing about that.
+        let suspected = suspected(tx, &ids, before).await?;
         let (spared, lost): (Vec<Row>, Vec<Row>) = suspected.into_iter().partition(|row| heard.contains(&row.id));
         for row in &spared {
             on!(tx, |c| async {
@@ -158,36 +167,51 @@ impl Queue {
     }
 }
 
-async fn left_behind(db: &mut Session, runtime: RuntimeId) -> Result<Vec<Row>> {
+/// What a daemon may have left behind, as far as anybody knows.
+struct Left {
+    runtime: RuntimeId,
+    /// When it began to say so: what it was given since is at work.
+    began: Timestamp,
+    seen: BTreeSet<TaskId>,
+    heard: BTreeSet<TaskId>,
+}
+
+async fn left_behind(db: &mut Session, runtime: RuntimeId, began: Timestamp) -> Result<Vec<Row>> {
     on!(db, |c| sqlx::query_as(concat!(
-        "SELECT * FROM task WHERE runtime_id = $1 AND status IN ",
+        "SELECT * FROM task WHERE runtime_id = $1 AND dispatched_at < $2 AND status IN ",
         in_flight!(),
+        " AND status IN ",
+        // For the index.
+        active!(),
         " ORDER BY created_at, id"
     ))
     .bind(runtime)
+    .bind(began)
     .fetch_all(c))
 }
 
-async fn suspected(tx: &mut Tx, tasks: &[TaskId]) -> Result<Vec<Row>> {
+async fn suspected(tx: &mut Tx, tasks: &[TaskId], before: Timestamp) -> Result<Vec<Row>> {
     let rows = match tx.arm() {
         Arm::Postgres(c) => {
             sqlx::query_as(concat!(
-                "SELECT * FROM task WHERE id = ANY($1) AND orphan_check_at IS NOT NULL AND status IN ",
+                "SELECT * FROM task WHERE id = ANY($1) AND orphan_check_at < $2 AND status IN ",
                 in_flight!(),
                 " ORDER BY created_at, id"
             ))
             .bind(tasks)
+            .bind(before)
             .fetch_all(c)
             .await
         }
         Arm::Sqlite(c) => {
             sqlx::query_as(concat!(
                 "SELECT * FROM task WHERE id IN (SELECT unhex(value) FROM json_each($1))
-                 AND orphan_check_at IS NOT NULL AND status IN ",
+                 AND orphan_check_at < $2 AND status IN ",
                 in_flight!(),
                 " ORDER BY created_at, id"
             ))
             .bind(lists::ids(tasks.iter().copied()))
+            .bind(before)
             .fetch_all(c)
             .await
         }

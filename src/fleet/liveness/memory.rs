@@ -83,7 +83,7 @@ impl Memory {
     }
 
     pub(super) fn health(&self) -> Health {
-        Health { well: true, changes: 0, lost_at: self.began }
+        Health { well: true, changes: 0, well_since: self.began, lost_at: self.began }
     }
 }
 

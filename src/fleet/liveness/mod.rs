@@ -35,6 +35,8 @@ pub struct Health {
     /// Grows whenever it stops or begins to answer, or turns out to have lost everything. A verdict
     /// that spans such a change does not count.
     pub changes: u64,
+    /// Since when it answers, if it does.
+    pub well_since: Timestamp,
     /// When it last turned out to have other data than before, or this node began.
     pub lost_at: Timestamp,
 }

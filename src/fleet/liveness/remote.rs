@@ -66,6 +66,7 @@ struct State {
     /// Of the server's data: another one means that everything was lost.
     generation: String,
     changes: u64,
+    well_since: Timestamp,
     lost_at: Timestamp,
 }
 
@@ -103,7 +104,13 @@ impl Remote {
             clock,
             queue: Mutex::default(),
             waiting: Notify::new(),
-            state: Mutex::new(State { link: None, generation: String::new(), changes: 0, lost_at }),
+            state: Mutex::new(State {
+                link: None,
+                generation: String::new(),
+                changes: 0,
+                well_since: lost_at,
+                lost_at,
+            }),
             round_trips: AtomicU64::new(0),
         });
         let work = remote.clone().run(link);
@@ -191,7 +198,12 @@ impl Remote {
 
     pub(super) fn health(&self) -> Health {
         let state = self.state.lock();
-        Health { well: state.link.is_some(), changes: state.changes, lost_at: state.lost_at }
+        Health {
+            well: state.link.is_some(),
+            changes: state.changes,
+            well_since: state.well_since,
+            lost_at: state.lost_at,
+        }
     }
 
     pub(super) fn round_trips(&self) -> u64 {
@@ -285,6 +297,7 @@ impl Remote {
         let mut state = self.state.lock();
         state.link = Some(link);
         state.changes += 1;
+        state.well_since = self.clock.now();
         if state.generation != generation {
             state.lost_at = self.clock.now();
             state.generation = generation;

@@ -5,19 +5,19 @@
 
 use super::super::{
     Row,
-    status::{Operation, in_flight},
+    status::{Operation, active, in_flight},
 };
 use crate::{
     db::{Session, Tx, on},
     error::Result,
+    fleet::Seat,
     ids::{AgentId, RuntimeId, WorkspaceId},
     time::Timestamp,
     workspace::agents,
 };
 
-/// Agents that are tried in one call at most. More are there at the daemon's next call, which follows
-/// at once.
-const MOST: i64 = 16;
+/// Agents that are tried after one look at most.
+pub(super) const MOST: usize = 16;
 
 /// An agent that probably has something, and the runtime's workspace: that a task is of the same is
 /// looked at when it is given.
@@ -40,9 +40,13 @@ pub(super) async fn find(db: &mut Session, runtime: RuntimeId, undelivered: Time
     on!(db, |c| {
         sqlx::query_as(concat!(
         "SELECT turns.agent_id, r.workspace_id FROM (
-             SELECT agent_id, 0 AS turn, MAX(priority) AS priority, MIN(dispatched_at) AS since
-             FROM task WHERE runtime_id = $1 AND status = 'dispatched' AND dispatched_at < $2
-             GROUP BY agent_id
+             SELECT t.agent_id, 0 AS turn, MAX(t.priority) AS priority, MIN(t.dispatched_at) AS since
+             FROM task t JOIN agent a ON a.id = t.agent_id
+             WHERE t.runtime_id = $1 AND t.status = 'dispatched' AND t.dispatched_at < $2 AND t.status IN ",
+        // For the index.
+        active!(),
+        "
+             GROUP BY t.agent_id
              UNION ALL
              SELECT best.agent_id, 1, best.priority, best.created_at
              FROM (SELECT a.id AS agent_id,
@@ -64,31 +68,37 @@ pub(super) async fn find(db: &mut Session, runtime: RuntimeId, undelivered: Time
     ))
     .bind(runtime)
     .bind(undelivered)
-    .bind(MOST)
+    .bind(MOST as i64)
     .fetch_all(c)
     })
 }
 
-/// Takes the best that an agent, which is locked, may do now at a runtime.
+/// Takes the best that an agent, which is locked, may do now at a runtime. From here on the task is
+/// that of the runtime's owner and daemon as they are today.
 pub(super) async fn take(
     tx: &mut Tx,
-    runtime: RuntimeId,
+    seat: &Seat,
     agent: &agents::Row,
     undelivered: Timestamp,
 ) -> Result<Option<Taken>> {
     let now = tx.now();
-    let again: Option<Row> = on!(tx, |c| sqlx::query_as(
-        "UPDATE task SET status = $5, dispatched_at = $4
+    let again: Option<Row> = on!(tx, |c| sqlx::query_as(concat!(
+        "UPDATE task SET status = $5, dispatched_at = $4, origin_runtime_id = $1, owner_id = $6, daemon_id = $7
          WHERE id = (SELECT id FROM task
                      WHERE runtime_id = $1 AND agent_id = $2 AND status = 'dispatched' AND dispatched_at < $3
+                       AND status IN ",
+        active!(),
+        "
                      ORDER BY priority DESC, dispatched_at, id LIMIT 1)
          RETURNING *"
-    )
-    .bind(runtime)
+    ))
+    .bind(seat.id)
     .bind(agent.id)
     .bind(undelivered)
     .bind(now)
     .bind(Operation::Redeliver.to().word())
+    .bind(seat.owner_id)
+    .bind(&seat.daemon_id)
     .fetch_optional(c))?;
     if let Some(row) = again {
         return Ok(Some(Taken { row, again: true }));
@@ -97,7 +107,7 @@ pub(super) async fn take(
         return Ok(None);
     }
     let row: Option<Row> = on!(tx, |c| sqlx::query_as(concat!(
-        "UPDATE task SET status = $5, dispatched_at = $4
+        "UPDATE task SET status = $5, dispatched_at = $4, origin_runtime_id = $1, owner_id = $6, daemon_id = $7
          WHERE id = (SELECT q.id FROM task q
                      WHERE q.runtime_id = $1 AND q.agent_id = $2 AND q.status = 'queued'
                        AND NOT EXISTS (SELECT 1 FROM task f
@@ -110,11 +120,13 @@ pub(super) async fn take(
                      ORDER BY q.priority DESC, q.created_at, q.id LIMIT 1)
          RETURNING *"
     ))
-    .bind(runtime)
+    .bind(seat.id)
     .bind(agent.id)
     .bind(i64::from(agent.max_concurrent_tasks))
     .bind(now)
     .bind(Operation::Claim.to().word())
+    .bind(seat.owner_id)
+    .bind(&seat.daemon_id)
     .fetch_optional(c))?;
     Ok(row.map(|row| Taken { row, again: false }))
 }

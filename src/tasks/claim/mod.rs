@@ -69,6 +69,16 @@ impl Drop for Waiting {
     }
 }
 
+/// Looks of one call at most.
+const LOOKS: usize = 4;
+
+/// What became of one look.
+enum Looked {
+    Claimed(Box<ClaimedTask>),
+    Nothing,
+    TooLate,
+}
+
 /// What became of one agent's turn.
 enum Turn {
     Claimed(Box<ClaimedTask>),
@@ -105,10 +115,23 @@ impl Queue {
         runtime: RuntimeId,
         asker: Asker,
     ) -> Result<Option<Box<ClaimedTask>>> {
+        for _ in 0..LOOKS {
+            match self.look_and_claim(user, runtime, &asker).await? {
+                Looked::Claimed(task) => return Ok(Some(task)),
+                Looked::Nothing => return Ok(None),
+                // Others were quicker with all of those; there may be more.
+                Looked::TooLate => {}
+            }
+        }
+        Ok(None)
+    }
+
+    async fn look_and_claim(self: &Arc<Self>, user: UserId, runtime: RuntimeId, asker: &Asker) -> Result<Looked> {
         let began = Instant::now();
         let undelivered = self.db.clock().now().minus(UNDELIVERED);
         let found = self.db.read(async move |db| candidates::find(db, runtime, undelivered).await).await?;
         let looked = began.elapsed();
+        let all = found.len() < candidates::MOST;
         for candidate in found {
             let (queue, asker) = (self.clone(), asker.clone());
             let turn = self
@@ -128,13 +151,13 @@ impl Queue {
                             "slow claim"
                         );
                     }
-                    return Ok(Some(task));
+                    return Ok(Looked::Claimed(task));
                 }
                 Turn::Nothing => {}
                 Turn::Unfit(why) => return Err(Error::internal(why)),
             }
         }
-        Ok(None)
+        Ok(if all { Looked::Nothing } else { Looked::TooLate })
     }
 
     /// One agent's turn.
@@ -155,7 +178,7 @@ impl Queue {
         let Some(agent) = lock_agents(tx, workspace, &[agent]).await?.pop() else { return Ok(Turn::Nothing) };
         asker.require()?;
         let undelivered = tx.now().minus(UNDELIVERED);
-        let Some(row) = candidates::take(tx, runtime, &agent, undelivered).await? else { return Ok(Turn::Nothing) };
+        let Some(row) = candidates::take(tx, &seat, &agent, undelivered).await? else { return Ok(Turn::Nothing) };
         self.hand_over(tx, row, agent, seat).await
     }
 
@@ -187,6 +210,8 @@ impl Queue {
         };
         let auth_token = task_tokens::mint(tx, &binding).await?;
         let task = ClaimedTask { auth_token, ..answer::assemble(tx, &row, &agent, user, subject).await? };
+        let (queue, id) = (self.clone(), row.id);
+        tx.after_commit(move || queue.fleet.hear_of_task(id));
         if !again {
             agent_status::is_working(tx, &agent).await?;
             self.tell_dispatched(tx, &row, &agent, seat.id);

@@ -122,8 +122,10 @@ pub async fn store(tx: &mut Tx, run: &Run, squad: Option<SquadId>) -> Result<()>
 /// with the agent whose task it is.
 pub async fn running(db: &mut Session, autopilot: AutopilotId) -> Result<Vec<(RunId, AgentId)>> {
     on!(db, |c| sqlx::query_as(
-        "SELECT r.id, t.agent_id FROM autopilot_run r JOIN task t ON t.autopilot_run_id = r.id
-         WHERE r.autopilot_id = $1 AND r.status = 'running' ORDER BY r.created_at, r.id"
+        "SELECT DISTINCT r.id, t.agent_id FROM autopilot_run r JOIN task t ON t.autopilot_run_id = r.id
+         WHERE r.autopilot_id = $1 AND r.status = 'running'
+           AND t.status IN ('queued', 'dispatched', 'running', 'waiting_local_directory')
+         ORDER BY r.id"
     )
     .bind(autopilot)
     .fetch_all(c))

@@ -2,6 +2,7 @@
 
 mod agents;
 mod autopilots;
+mod caller_gone;
 mod chats;
 mod claim;
 mod claim_kinds;
