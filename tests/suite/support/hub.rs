@@ -64,7 +64,9 @@ impl Answer {
 /// A client for any hub.
 pub fn http_client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client")
+    // The hub closes idle connections after ten seconds; a request must not meet that.
+    let idle = Duration::from_secs(5);
+    reqwest::Client::builder().timeout(Duration::from_secs(60)).pool_idle_timeout(idle).build().expect("a client")
 }
 
 impl Hub {
