@@ -122,7 +122,8 @@ impl App {
             node: node.clone(),
             metrics: fleet::Metrics::new(&mut metrics),
         });
-        let queue = Queue::new(db.clone(), nodes.clone(), fleet.clone(), tasks::Metrics::new(&mut metrics));
+        let queue =
+            Queue::new(db.clone(), nodes.clone(), lanes.clone(), fleet.clone(), tasks::Metrics::new(&mut metrics));
         let ears =
             Arc::new(Ears { registry: registry.clone(), credentials: credentials.clone(), fleet: fleet.clone() });
         nodes.listen({
@@ -140,6 +141,7 @@ impl App {
             credentials: credentials.clone(),
             door: Door::new(&config.ws),
             fleet: fleet.clone(),
+            queue: queue.clone(),
             registry,
             settings: config.ws.clone(),
             node,
@@ -181,6 +183,7 @@ impl App {
         app.jobs.spawn(fleet.clone().keep_sweeping(app.stop.clone()));
         app.jobs.spawn(fleet.clone().keep_showing(app.stop.clone()));
         app.jobs.spawn(app.parts.queue.clone().keep_sweeping(app.stop.clone()));
+        app.jobs.spawn(app.parts.queue.clone().keep_listeners_whole(app.stop.clone()));
         app.jobs.spawn(rechecking(app.ears.clone(), app.stop.clone()));
         app.jobs.spawn(housekeeping(parts.clone(), app.stop.clone()));
         app.jobs.spawn(chores::run(parts.clone(), config.events, app.stop.clone()));

@@ -31,6 +31,15 @@ pub enum Error {
     Internal(String),
 }
 
+/// What may not be there: nothing in place of a refusal, which then only says that.
+pub fn there<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Refused(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// A refusal, as the client is told it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {

@@ -15,6 +15,7 @@ use tower_http::cors::CorsLayer;
 
 use super::{
     Api, Settings, agents, attachments, autopilots, chats, comments, daemon, daemon_tasks, daemon_tokens, events,
+    gc_checks,
     guard::{Access, guard},
     health, issues, me, members, metrics, pages, projects, quick_create, request_log, runtimes, session, skills,
     sockets, squads, tasks, tokens, workspaces,
@@ -127,6 +128,7 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/issues/{id}/active-task", PeopleAndAgents, get(tasks::active_of_issue));
     add(Method::GET, "/api/issues/{id}/task-runs", PeopleAndAgents, get(tasks::of_issue));
     add(Method::POST, "/api/issues/{id}/tasks/{task}/cancel", PeopleAndAgents, post(tasks::cancel_of_issue));
+    add(Method::GET, "/api/tasks/{id}/messages", PeopleAndAgents, get(tasks::messages));
     add(Method::POST, "/api/tasks/{id}/cancel", PeopleAndAgents, post(tasks::cancel));
     add(Method::GET, "/api/agent-task-snapshot", PeopleAndAgents, get(tasks::snapshot));
 
@@ -192,8 +194,16 @@ pub fn table() -> Vec<Route> {
     add(Method::POST, "/api/daemon/tasks/{id}/wait-local-directory", Daemons, post(daemon_tasks::wait));
     add(Method::POST, "/api/daemon/tasks/{id}/session", Daemons, post(daemon_tasks::session));
     add(Method::GET, "/api/daemon/tasks/{id}/status", Daemons, get(daemon_tasks::status));
+    add(Method::POST, "/api/daemon/tasks/{id}/progress", Daemons, post(daemon_tasks::progress));
+    add(Method::GET, "/api/daemon/tasks/{id}/messages", Daemons, get(daemon_tasks::list_messages));
+    add(Method::POST, "/api/daemon/tasks/{id}/messages", Daemons, post(daemon_tasks::messages));
+    add(Method::POST, "/api/daemon/tasks/{id}/usage", Daemons, post(daemon_tasks::usage));
     add(Method::POST, "/api/daemon/tasks/{id}/complete", Daemons, post(daemon_tasks::complete));
     add(Method::POST, "/api/daemon/tasks/{id}/fail", Daemons, post(daemon_tasks::fail));
+    add(Method::GET, "/api/daemon/issues/{id}/gc-check", Daemons, get(gc_checks::issue));
+    add(Method::GET, "/api/daemon/chat-sessions/{id}/gc-check", Daemons, get(gc_checks::chat));
+    add(Method::GET, "/api/daemon/autopilot-runs/{id}/gc-check", Daemons, get(gc_checks::run));
+    add(Method::GET, "/api/daemon/tasks/{id}/gc-check", Daemons, get(gc_checks::task));
     table
 }
 
@@ -239,6 +249,7 @@ fn cross_origin(settings: &Settings) -> CorsLayer {
             name("x-multica-next-before-id"),
             name("x-request-id"),
             header::RETRY_AFTER,
+            HeaderName::from_static("x-next-pos"),
         ])
         .max_age(Duration::from_secs(600))
 }

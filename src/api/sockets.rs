@@ -36,6 +36,8 @@ pub struct BrowserQuery {
     #[serde(default)]
     since_id: Option<String>,
     #[serde(default)]
+    delivery: Option<String>,
+    #[serde(default)]
     client_platform: Option<String>,
     #[serde(default)]
     client_version: Option<String>,
@@ -81,9 +83,14 @@ pub async fn browser(
         .transpose()?;
     let position =
         Position { since, epoch: query.epoch.unwrap_or_default(), since_id: query.since_id.unwrap_or_default() };
+    let firehose = match query.delivery.as_deref() {
+        None | Some("" | "firehose") => true,
+        Some("scoped") => false,
+        Some(_) => return Err(Error::invalid("invalid_delivery", "delivery must be 'firehose' or 'scoped'")),
+    };
     let words = [query.client_platform, query.client_version, query.client_os];
     let client = words.into_iter().flatten().map(|word| printable(&word)).collect::<Vec<_>>().join(" ");
-    ws::browser::accept(&api.sockets, request, Opening { workspace, position, client, cookie, place })
+    ws::browser::accept(&api.sockets, request, Opening { workspace, position, firehose, client, cookie, place })
 }
 
 /// Slugs are no secret: who has no session learns whether there is such a workspace.

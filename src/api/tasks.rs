@@ -2,6 +2,7 @@
 
 use axum::{
     extract::{Path, State},
+    http::HeaderValue,
     response::Response,
 };
 use serde_json::json;
@@ -9,17 +10,24 @@ use serde_json::json;
 use super::{
     Api,
     answer::{at_position, ok},
-    extract::{self, Door, Segment},
+    daemon_tasks::MessagesQuery,
+    extract::{self, Asked, Door, Segment},
 };
 use crate::{
     error::Result,
     events, flows,
     identity::Insider,
     ids::TaskId,
-    protocol::task::Task,
+    protocol::{
+        task::{CancelledTask, Task},
+        transcript::TaskMessage,
+    },
     tasks::{self, Row},
     workspace::issues,
 };
+
+/// Where the next part of a long list of messages begins: `since_pos`.
+const NEXT_POSITION: &str = "x-next-pos";
 
 fn seen(rows: Vec<Row>, who: &Insider) -> Vec<Task> {
     rows.into_iter().map(|row| row.seen_by(who)).collect()
@@ -66,13 +74,43 @@ pub async fn snapshot(State(api): State<Api>, door: Door) -> Result<Response> {
     Ok(at_position(&position, ok(tasks)))
 }
 
-/// Ends one.
+/// Some messages, and the position to go on from, if there are more.
+pub(super) type Listed = (Vec<TaskMessage>, Option<i64>);
+
+/// Messages in order, and where the next ones begin.
+pub(super) fn transcript((messages, next): Listed) -> Response {
+    let mut answer = ok(messages);
+    if let Some(next) = next {
+        answer.headers_mut().insert(NEXT_POSITION, HeaderValue::from(next));
+    }
+    answer
+}
+
+/// What a task's agent said and did, for those who may hear it.
+pub async fn messages(
+    State(api): State<Api>,
+    door: Door,
+    segment: Segment,
+    Asked(query): Asked<MessagesQuery>,
+) -> Result<Response> {
+    let (task, since) = (id(&segment)?, query.since()?);
+    let listed = api.db.read(async move |db| {
+        let who = door.enter(db).await?;
+        let voice = tasks::voice_in(db, &who, task).await?;
+        voice.require_open_to(&who)?;
+        tasks::messages::list(db, task, voice.issue_id, since).await
+    });
+    listed.await.map(transcript)
+}
+
+/// Ends one. In a chat, what it was to answer may be taken back.
 pub async fn cancel(State(api): State<Api>, door: Door, segment: Segment) -> Result<Response> {
     let task = id(&segment)?;
     let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::tasks::cancel(tx, &queue, &who, None, task).await.map(|row| row.seen_by(&who))
+        let (row, withdrawn) = flows::tasks::cancel(tx, &queue, &who, None, task).await?;
+        Ok(CancelledTask { task: row.seen_by(&who), cancelled_chat_message: withdrawn })
     });
     write.await.map(ok)
 }
@@ -88,7 +126,7 @@ pub async fn cancel_of_issue(
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
         let issue = issues::resolve(tx, who.workspace, &reference).await?;
-        flows::tasks::cancel(tx, &queue, &who, Some(issue), task).await.map(|row| row.seen_by(&who))
+        flows::tasks::cancel(tx, &queue, &who, Some(issue), task).await.map(|(row, _)| row.seen_by(&who))
     });
     write.await.map(ok)
 }

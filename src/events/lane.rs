@@ -15,9 +15,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::pages::Pages;
+use super::{pages::Pages, talk::missed};
 use crate::{
-    hub::{Fleeting, Frame, Room, Wake},
+    hub::{Firehose, Fleeting, Frame, Room, Rousing, Spoken, Wake},
     ids::WorkspaceId,
 };
 
@@ -35,6 +35,8 @@ pub struct Lane {
     /// Whose.
     pub workspace: WorkspaceId,
     pub(super) pages: Pages,
+    /// What its tasks say, for those who want to hear everything.
+    pub(super) firehose: Arc<Firehose>,
     /// Its first follower reads the position, the others wait for that.
     pub(super) starting: tokio::sync::Mutex<()>,
     order: Mutex<Order>,
@@ -66,12 +68,18 @@ impl Lane {
         Self {
             workspace,
             pages: Pages::default(),
+            firehose: Arc::new(Firehose::new(pace, missed)),
             starting: tokio::sync::Mutex::default(),
             order: Mutex::new(Order { stage: Stage::Starting, position: 0, held: BTreeMap::new() }),
             healing: AtomicBool::new(false),
             pace,
             followers: Handle::current(),
         }
+    }
+
+    /// What the workspace's tasks say.
+    pub fn firehose(&self) -> &Arc<Firehose> {
+        &self.firehose
     }
 
     /// The number of the last event passed on.
@@ -155,6 +163,13 @@ impl Lane {
         }
     }
 
+    /// Passes on what a task says.
+    pub(super) fn say(&self, spoken: &Spoken) {
+        if let Wake::After(rest) = self.firehose.append(spoken, Instant::now()) {
+            self.followers.spawn(wake(self.firehose.clone(), rest));
+        }
+    }
+
     /// Marks a gap reader as started; false when there is one.
     pub(super) fn begin_healing(&self) -> bool {
         !self.healing.swap(true, Ordering::AcqRel)
@@ -185,8 +200,8 @@ impl Order {
     }
 }
 
-/// Wakes a room's sleepers, some at a time, until everybody has been told of everything.
-async fn wake(room: Arc<Room>, mut rest: Duration) {
+/// Wakes a ring's sleepers, some at a time, until everybody has been told of everything.
+pub(super) async fn wake(room: Arc<impl Rousing>, mut rest: Duration) {
     loop {
         if !rest.is_zero() {
             tokio::time::sleep(rest).await;

@@ -15,6 +15,7 @@ use super::{
     frame::encode,
     lane::{Lane, Need},
     relay::{EphemeralFrame, Relay},
+    talk::{Streams, Talk},
 };
 use crate::{
     db::{Batch, Db, on},
@@ -33,6 +34,7 @@ const TURN: Duration = Duration::from_secs(1);
 pub struct Lanes {
     settings: Settings,
     map: Mutex<HashMap<WorkspaceId, Arc<Lane>>>,
+    streams: Streams,
     epoch: RwLock<Arc<str>>,
     heal: mpsc::UnboundedSender<Heal>,
     inbox: Mutex<Option<mpsc::UnboundedReceiver<Heal>>>,
@@ -73,6 +75,7 @@ impl Lanes {
     pub fn new(settings: Settings) -> Arc<Self> {
         let (heal, inbox) = mpsc::unbounded_channel();
         Arc::new(Self {
+            streams: Streams::new(settings.pace),
             settings,
             map: Mutex::default(),
             epoch: RwLock::new("".into()),
@@ -111,6 +114,17 @@ impl Lanes {
             relay.ephemeral(workspace, frame);
         }
         self.show_here(workspace, frame);
+    }
+
+    pub(super) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// Hands what a task says to the other nodes.
+    pub(super) fn pass_on(&self, workspace: WorkspaceId, talk: Talk) {
+        if let Some(relay) = self.relay.get() {
+            relay.talk(workspace, talk);
+        }
     }
 
     /// Shows a frame to the followers here only.
@@ -181,9 +195,18 @@ impl Lanes {
 
     /// A page of the log for a socket that has everything up to `position`, and its turn to write it.
     pub async fn page(&self, db: &Db, lane: &Lane, position: u64) -> Result<(Turn, Arc<Page>)> {
-        let permit = self.pagers.clone().acquire_owned().await.map_err(Error::internal)?;
+        let permit = self.permit().await?;
         let page = lane.pages.after(db, lane.workspace, position).await?;
         Ok((Turn::new(permit), page))
+    }
+
+    /// A turn at paging something else than the log.
+    pub async fn turn(&self) -> Result<Turn> {
+        self.permit().await.map(Turn::new)
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        self.pagers.clone().acquire_owned().await.map_err(Error::internal)
     }
 
     pub(super) fn pass(&self, lane: &Arc<Lane>, frames: Vec<Frame>) {

@@ -24,6 +24,7 @@ mod position;
 mod pruner;
 mod relay;
 mod settings;
+mod talk;
 
 pub use epoch::{close, establish, renew};
 pub use journal::Journal;
@@ -36,3 +37,4 @@ pub use position::{Judged, judge, position};
 pub use pruner::prune;
 pub use relay::{EphemeralFrame, Relay};
 pub use settings::{KEYS, Settings};
+pub use talk::Talk;

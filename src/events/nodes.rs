@@ -38,6 +38,15 @@ pub enum Control {
         /// Which.
         task: TaskId,
     },
+    /// A task that a daemon has is over; whoever drives the runtime is told.
+    TaskEnded {
+        /// Whose daemon.
+        runtime: RuntimeId,
+        /// Which.
+        task: TaskId,
+        /// Why, in one word.
+        reason: String,
+    },
     /// A token of any kind is worth nothing any more.
     TokenEnded {
         /// Its row.

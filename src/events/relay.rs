@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Lanes, nodes::Control, nodes::Nodes};
+use super::{Lanes, Talk, nodes::Control, nodes::Nodes};
 use crate::{
     db::Batch,
     ids::WorkspaceId,
@@ -133,6 +133,13 @@ impl Relay {
         let _ = self.outbox.try_send(Outgoing::Ephemeral(workspace, frame.clone()));
     }
 
+    /// Publishes what a task says. What is lost is found in the store.
+    pub(super) fn talk(&self, workspace: WorkspaceId, talk: Talk) {
+        if self.outbox.try_send(Outgoing::Talk(workspace, talk)).is_err() {
+            tracing::debug!(%workspace, "the relay is behind; other nodes read what tasks say in the store");
+        }
+    }
+
     fn channel(&self, workspace: WorkspaceId) -> String {
         format!("{}:workspace:{workspace}", self.prefix)
     }
@@ -149,6 +156,7 @@ impl Relay {
         match outgoing {
             Outgoing::Control(message) => (self.control_channel(), self.parcel(Content::Control(message))),
             Outgoing::Ephemeral(workspace, frame) => (self.channel(workspace), self.parcel(Content::Ephemeral(frame))),
+            Outgoing::Talk(workspace, talk) => (self.channel(workspace), self.parcel(Content::Talk(talk))),
             Outgoing::Events(batch) => {
                 let last = batch.first + batch.events.len() as u64 - 1;
                 let size: usize = batch.events.iter().map(Event::size).sum();
@@ -333,6 +341,7 @@ impl Relay {
             }
             (Content::Named(_), Some(workspace)) => lanes.doubt(&[workspace]),
             (Content::Ephemeral(frame), Some(workspace)) => lanes.show_here(workspace, &frame),
+            (Content::Talk(talk), Some(workspace)) => lanes.say_here(workspace, &talk),
             _ => {}
         }
     }

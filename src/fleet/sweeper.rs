@@ -7,7 +7,7 @@
 //! themselves meanwhile.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Fleet,
     brake::{DaemonKey, Ruling},
-    lease::State,
+    lease::{Lease, State},
 };
 use crate::{
     db::{Arm, Session, Tx, lease, lists, on},
@@ -130,6 +130,27 @@ impl Fleet {
             }
             None => self.evidence.leases_stay_away(now).then_some(stale),
         }
+    }
+
+    /// Whoever was last heard of before this is silent; `None` while old evidence says nothing.
+    pub fn silent_since(&self) -> Option<Timestamp> {
+        let now = self.db.clock().now();
+        (now >= self.evidence.old_until()).then(|| now.minus(self.settings.stale_after))
+    }
+
+    /// Those of some runtimes that their leases say are alive; `None` if that cannot be said. Nobody, if
+    /// the lease store stays away: then what the rows say counts.
+    pub async fn living(&self, runtimes: &[RuntimeId]) -> Option<BTreeSet<RuntimeId>> {
+        let before = self.liveness.health();
+        let picture = self.liveness.read(runtimes).await;
+        if self.liveness.health() != before {
+            return None;
+        }
+        let Some(picture) = picture else {
+            return self.evidence.leases_stay_away(self.db.clock().now()).then(BTreeSet::new);
+        };
+        let alive = |lease: &Option<Lease>| lease.is_some_and(|lease| lease.state == State::Alive);
+        Some(runtimes.iter().zip(&picture.0).filter(|(_, lease)| alive(lease)).map(|(id, _)| *id).collect())
     }
 
     /// Whether so many daemons look dead at once that it is more likely something else.

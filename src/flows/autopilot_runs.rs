@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use crate::{
     db::{Tx, on},
-    error::{Error, Result},
+    error::{Error, Result, there},
     events::kinds,
     identity::Insider,
-    ids::{AgentId, AutopilotId, RunId, SquadId, TriggerId, WorkspaceId},
+    ids::{AgentId, AutopilotId, IssueId, RunId, SquadId, TriggerId, WorkspaceId},
     protocol::{
         autopilot::{Autopilot, Run},
         event::Actor,
+        issue::Issue,
     },
     tasks::{self, Queue, Wish, Work, Worker, Workers, priority_of},
     workspace::{
         autopilots::{
             self, Moment,
             due::{self, Due},
-            runs,
+            runs::{self, Outcome},
         },
         issues::{self, Assignee, OfRun},
         projects, squads,
@@ -66,13 +67,27 @@ pub async fn give_up(tx: &mut Tx, due: &Due) -> Result<()> {
     fail(tx, &autopilot, &Cause { trigger: Some(due.id), moment: taken.moment }, fault).await
 }
 
-/// What may be gone.
-fn there<T>(found: Result<T>) -> Result<Option<T>> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(Error::Refused(_)) => Ok(None),
-        Err(error) => Err(error),
+/// A run that made an issue ends with it.
+pub(super) async fn follow_issue(tx: &mut Tx, issue: &Issue) -> Result<()> {
+    let outcome = match issue.status.as_str() {
+        "done" | "in_review" => Outcome::Completed(None),
+        "cancelled" => Outcome::Failed("issue was cancelled"),
+        "blocked" => Outcome::Failed("issue is blocked"),
+        _ => return Ok(()),
+    };
+    end_with_issue(tx, issue.workspace_id, issue.id, &outcome).await
+}
+
+/// The same of one that is removed.
+pub(super) async fn lose_issue(tx: &mut Tx, workspace: WorkspaceId, issue: IssueId) -> Result<()> {
+    end_with_issue(tx, workspace, issue, &Outcome::Failed("issue was deleted")).await
+}
+
+async fn end_with_issue(tx: &mut Tx, workspace: WorkspaceId, issue: IssueId, outcome: &Outcome<'_>) -> Result<()> {
+    for run in runs::end_of_issue(tx, issue, outcome).await? {
+        tx.emit(kinds::autopilot_run_ended(workspace, &run));
     }
+    Ok(())
 }
 
 /// What a run needs is held by what was planned.

@@ -7,7 +7,11 @@ use crate::{
     fleet::Fleet,
     hub::{Close, Registry, wire},
     identity::Credentials,
-    protocol::{browser::Outbound, close, task::task_available},
+    protocol::{
+        browser::Outbound,
+        close,
+        task::{task_available, task_cancelled},
+    },
 };
 
 /// Acts on control messages.
@@ -39,6 +43,9 @@ impl Ears {
             }
             Control::TaskAvailable { runtime, task } => {
                 self.registry.send_to_runtime(*runtime, &wire::text(&task_available(*runtime, *task)));
+            }
+            Control::TaskEnded { runtime, task, reason } => {
+                self.registry.send_to_runtime(*runtime, &wire::text(&task_cancelled(*runtime, *task, reason)));
             }
             Control::TokenEnded { token } => {
                 self.credentials.forget_token(*token);

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use super::{
+    autopilot_runs,
     held::{Asked, Held, assigned, behind},
     wakes,
 };
 use crate::{
     db::Tx,
-    error::{Error, Result},
+    error::{Result, there},
     events::kinds,
     identity::Insider,
-    ids::{AgentId, IssueId},
+    ids::{AgentId, IssueId, TaskId},
     protocol::{
         issue::{CreateIssue, Issue, PutIssue},
         lenient::Patch,
@@ -21,11 +22,13 @@ use crate::{
     workspace::{
         comments,
         issues::{self, Change},
+        references,
     },
 };
 
 /// A new issue. Whoever it is given to begins, unless it is put off.
 pub async fn create(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, wish: &CreateIssue) -> Result<Issue> {
+    require_origin(tx, who, wish).await?;
     let id = wish.assignee_id.as_deref().and_then(|text| text.parse().ok());
     let planned = behind(tx, who.workspace, wish.assignee_type.as_deref(), id).await?;
     let held = Held::take(tx, who.workspace, planned.map(|asked| asked.agent)).await?;
@@ -36,6 +39,20 @@ pub async fn create(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, wish: &Creat
         begin(tx, queue, &held, &issue).await?;
     }
     Ok(issue)
+}
+
+/// An issue that is said to come of a wish: it does, if it is made in the wish's task, or by whoever
+/// wished.
+async fn require_origin(tx: &mut Tx, who: &Insider, wish: &CreateIssue) -> Result<()> {
+    let (Some("quick_create"), Some(origin)) = (wish.origin_type.as_deref(), wish.origin_id.as_deref()) else {
+        // What else may be wrong with it is seen where it is stored.
+        return Ok(());
+    };
+    let task: TaskId = references::id("origin_id", origin)?;
+    let row = tasks::find(tx, task).await?.filter(|row| row.workspace_id == who.workspace);
+    let row = row.filter(|row| row.context.is_some() && row.chat_session_id.is_none());
+    let own = |row: &tasks::Row| row.is_done_by(who) || row.initiator_user_id.is_some_and(|user| who.is(user));
+    if row.is_some_and(|row| own(&row)) { Ok(()) } else { Err(references::invalid("origin_id")) }
 }
 
 /// Changes an issue.
@@ -50,6 +67,9 @@ pub async fn put(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, issue: IssueId,
     let called_off = new.status == "cancelled" && old.status != "cancelled";
     if given || called_off {
         queue.cancel(tx, who.workspace, Which::Issue(issue), |agent| held.has(agent)).await?;
+    }
+    if new.status != old.status {
+        autopilot_runs::follow_issue(tx, new).await?;
     }
     let begins = match (given, called_off) {
         (_, true) => false,
@@ -112,10 +132,11 @@ async fn concerned(tx: &mut Tx, who: &Insider, issue: IssueId, change: &PutIssue
             Patch::Null => None,
             Patch::Value(text) => text.parse().ok(),
         };
-        if let Some(parent) = found(match above {
-            Some(above) => issues::plain(tx, workspace, above).await.map(Some),
-            None => Ok(None),
-        })? {
+        let parent = match above {
+            Some(above) => there(issues::plain(tx, workspace, above).await)?,
+            None => None,
+        };
+        if let Some(parent) = parent {
             agents.extend(assigned(tx, &parent).await?.map(|asked| asked.agent));
         }
     }
@@ -128,6 +149,7 @@ pub async fn delete(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, issue: Issue
     let held = Held::take(tx, who.workspace, agents).await?;
     issues::lock_to_delete(tx, issue).await?;
     queue.cancel(tx, who.workspace, Which::Issue(issue), |agent| held.has(agent)).await?;
+    autopilot_runs::lose_issue(tx, who.workspace, issue).await?;
     issues::delete(tx, who, issue).await
 }
 
@@ -149,7 +171,7 @@ async fn begin(tx: &mut Tx, queue: &Arc<Queue>, held: &Held, issue: &Issue) -> R
 async fn tell_parent(tx: &mut Tx, queue: &Arc<Queue>, held: &Held, child: &Issue) -> Result<()> {
     let Some(parent) = child.parent_issue_id else { return Ok(()) };
     // It may have gone meanwhile.
-    let parent = found(issues::lock(tx, child.workspace_id, parent).await.map(Some))?;
+    let parent = there(issues::lock(tx, child.workspace_id, parent).await)?;
     let Some(parent) = parent.filter(|parent| !issues::is_closed(&parent.status)) else { return Ok(()) };
     if parent.assignee_type.as_deref() == Some("member") {
         return Ok(());
@@ -164,12 +186,4 @@ async fn tell_parent(tx: &mut Tx, queue: &Arc<Queue>, held: &Held, child: &Issue
     }
     let Some(worker) = held.active(asked.agent)? else { return Ok(()) };
     queue.enqueue(tx, worker, wakes::by_comment(&parent, asked, comment.id, &text)).await.map(drop)
-}
-
-/// `None` in place of a refusal, which here only says that something is not there.
-fn found<T>(answer: Result<Option<T>>) -> Result<Option<T>> {
-    match answer {
-        Err(Error::Refused(_)) => Ok(None),
-        other => other,
-    }
 }

@@ -14,7 +14,10 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Effect, Ends, Fleeting, Frame};
+use super::{
+    Effect, Ends, Fleeting, Frame, Wake,
+    sleepers::{Rousing, Sleepers},
+};
 use crate::{ids::UserId, protocol::event::Reader};
 
 pub use follower::{Copied, Follower};
@@ -25,29 +28,9 @@ const RING_FRAMES: usize = 1024;
 const RING_BYTES: usize = 8 << 20;
 /// Frames without a place in the sequence that are kept; who lags behind skips ahead.
 const FLEETING: usize = 64;
-/// Sleepers woken at once. Tasks run in the order in which they were woken, so whoever is woken
-/// after a thousand sockets waits for a thousand writes.
-const WAVE: usize = 64;
-/// What the pace grows by for each follower: waking and writing to one socket costs about as much,
-/// so that a large room under a steady stream gets several events with one write instead of using
-/// up the machine. A first event still goes out at once.
-const PACE_PER_FOLLOWER: Duration = Duration::from_micros(10);
-
-/// What the caller of [`Room::append`] has to do about the sleepers.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// Nothing: they were woken, or somebody is already going to.
-    Nothing,
-    /// After this long, call [`Room::wake`] until there are no more, with pauses for others; then
-    /// ask [`Room::rest`] whether to begin again.
-    After(Duration),
-}
-
 /// A workspace's ring and its followers.
 pub struct Room {
     inner: Mutex<Inner>,
-    /// Wake-ups are at least this far apart.
-    pace: Duration,
 }
 
 struct Inner {
@@ -59,13 +42,7 @@ struct Inner {
     shown: u64,
     /// How many follow the fleet's beats; without any, those wake nobody.
     fleet_followers: usize,
-    sleepers: Vec<Option<Waker>>,
-    free: Vec<usize>,
-    last_wake: Option<Instant>,
-    /// Somebody is waking sleepers, or is going to.
-    waking: bool,
-    /// Something was appended since that began.
-    again: bool,
+    sleepers: Sleepers,
     lost: bool,
     /// After which event the sequence is over for somebody. Kept for those whose admission was
     /// decided before the event and who follow after it.
@@ -86,17 +63,12 @@ impl Room {
                 fleeting: VecDeque::new(),
                 shown: 0,
                 fleet_followers: 0,
-                sleepers: Vec::new(),
-                free: Vec::new(),
-                last_wake: None,
-                waking: false,
-                again: false,
+                sleepers: Sleepers::new(pace),
                 lost: false,
                 removed: HashMap::new(),
                 rules: HashMap::new(),
                 gone: None,
             }),
-            pace,
         }
     }
 
@@ -139,73 +111,35 @@ impl Room {
     }
 
     fn rouse(&self, mut inner: MutexGuard<'_, Inner>, now: Instant) -> Wake {
-        if inner.waking {
-            inner.again = true;
-            return Wake::Nothing;
-        }
-        let rest = inner.rest(self.pace, now);
-        if !rest.is_zero() || inner.sleepers.len() > WAVE {
-            inner.waking = true;
-            return Wake::After(rest);
-        }
-        inner.last_wake = Some(now);
-        let (woken, _) = inner.take_sleepers(0);
+        let (woken, wake) = inner.sleepers.rouse(now);
         drop(inner);
         woken.into_iter().for_each(Waker::wake);
-        Wake::Nothing
-    }
-
-    /// Wakes some of those who sleep here, beginning with slot `from`, and returns where to go on.
-    pub fn wake(&self, from: usize, now: Instant) -> Option<usize> {
-        let mut inner = self.inner.lock();
-        if from == 0 {
-            inner.last_wake = Some(now);
-            // Who falls asleep from here on has seen everything up to here.
-            inner.again = false;
-        }
-        let (woken, next) = inner.take_sleepers(from);
-        drop(inner);
-        woken.into_iter().for_each(Waker::wake);
-        next
-    }
-
-    /// After the last sleeper: how long until the next round, if there is something for one.
-    pub fn rest(&self, now: Instant) -> Option<Duration> {
-        let mut inner = self.inner.lock();
-        inner.waking = inner.again;
-        inner.again.then(|| inner.rest(self.pace, now))
+        wake
     }
 
     /// Ends the room: positions in it mean nothing any more.
     pub fn lose(&self) {
         let mut inner = self.inner.lock();
         inner.lost = true;
-        let woken: Vec<Waker> = inner.sleepers.iter_mut().filter_map(Option::take).collect();
+        let woken = inner.sleepers.all();
         drop(inner);
         woken.into_iter().for_each(Waker::wake);
     }
 }
 
+impl Rousing for Room {
+    fn wake(&self, from: usize, now: Instant) -> Option<usize> {
+        let (woken, next) = self.inner.lock().sleepers.wave(from, now);
+        woken.into_iter().for_each(Waker::wake);
+        next
+    }
+
+    fn rest(&self, now: Instant) -> Option<Duration> {
+        self.inner.lock().sleepers.rest(now)
+    }
+}
+
 impl Inner {
-    /// At most a wave of sleepers from slot `from` on, and the slot after them unless it is the end.
-    fn take_sleepers(&mut self, from: usize) -> (Vec<Waker>, Option<usize>) {
-        let mut woken = Vec::new();
-        for (slot, sleeper) in self.sleepers.iter_mut().enumerate().skip(from) {
-            if woken.len() == WAVE {
-                return (woken, Some(slot));
-            }
-            woken.extend(sleeper.take());
-        }
-        (woken, None)
-    }
-
-    /// What is left of the pace.
-    fn rest(&self, pace: Duration, now: Instant) -> Duration {
-        let followers = (self.sleepers.len() - self.free.len()) as u32;
-        let pace = pace.max(PACE_PER_FOLLOWER * followers);
-        self.last_wake.map_or(Duration::ZERO, |at| pace.saturating_sub(now.saturating_duration_since(at)))
-    }
-
     /// The last event for somebody admitted at a position, if there is one.
     fn end(&self, user: UserId, admitted: u64) -> Option<(u64, Ends)> {
         let removed = self.removed.get(&user).map(|seq| (*seq, Ends::Member(user)));
@@ -237,7 +171,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::*;
+    use super::{super::sleepers::WAVE, *};
     use crate::protocol::event::Audience;
 
     #[derive(Default)]

@@ -65,6 +65,9 @@ pub struct Scope {
     pub scope: String,
     /// Which.
     pub id: String,
+    /// Of a task: the position from which its messages follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pos: Option<u64>,
 }
 
 /// A frame to a browser that is no event.

@@ -40,6 +40,19 @@ pub struct ChatMessage {
     pub attachments: Vec<Attachment>,
 }
 
+/// A message that was taken back, since its answer was called off before it began.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]
+pub struct CancelledMessage {
+    pub chat_session_id: ChatSessionId,
+    pub message_id: ChatMessageId,
+    pub content: String,
+    /// Always: it can be said again, differently.
+    pub restore_to_input: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+}
+
 /// `POST /api/chat/sessions`.
 #[derive(Debug, Default, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the wire's, named in docs/protocol.md")]

@@ -116,6 +116,11 @@ impl Event {
         }
     }
 
+    /// A payload by itself, for frames that are no events; no larger than those of events.
+    pub fn payload_of(kind: &str, payload: &impl Serialize) -> Box<RawValue> {
+        limited(kind, raw(kind, payload))
+    }
+
     /// The same event, in full for an audience only.
     pub fn in_full_for(mut self, audience: Audience, reduced: &impl Serialize) -> Self {
         self.reduced = Some(Reduced { audience, payload: raw(&self.kind, reduced) });

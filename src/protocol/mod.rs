@@ -18,3 +18,4 @@ pub mod runtime;
 pub mod skill;
 pub mod squad;
 pub mod task;
+pub mod transcript;

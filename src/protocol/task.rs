@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{lenient, runtime::Repo};
+use super::{chat::CancelledMessage, lenient, runtime::Repo};
 use crate::{
     ids::{
         AgentId, AttachmentId, AutopilotId, ChatSessionId, CommentId, IssueId, ProjectId, ResourceId, RunId, RuntimeId,
@@ -21,6 +21,29 @@ pub const TASK_AVAILABLE: &str = "daemon:task_available";
 /// See [`TASK_AVAILABLE`].
 pub fn task_available(runtime: RuntimeId, task: TaskId) -> String {
     serde_json::json!({ "type": TASK_AVAILABLE, "payload": { "runtime_id": runtime, "task_id": task } }).to_string()
+}
+
+/// The frame that tells a daemon that a task of its is over: the agent need not go on.
+pub const TASK_CANCELLED: &str = "daemon:task_cancelled";
+
+/// See [`TASK_CANCELLED`].
+pub fn task_cancelled(runtime: RuntimeId, task: TaskId, reason: &str) -> String {
+    let payload = serde_json::json!({ "runtime_id": runtime, "task_id": task, "reason": reason });
+    serde_json::json!({ "type": TASK_CANCELLED, "payload": payload }).to_string()
+}
+
+/// The frame by which a daemon that has come back says what it still runs.
+pub const RUNNING_TASKS: &str = "daemon:running_tasks";
+
+/// The payload of [`RUNNING_TASKS`].
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct RunningTasks {
+    /// Where.
+    #[serde(default, deserialize_with = "lenient::zero")]
+    pub runtime_id: String,
+    /// What.
+    #[serde(default, deserialize_with = "lenient::list")]
+    pub task_ids: Vec<String>,
 }
 
 /// A task, as clients read it. What is left out must be absent, not null.
@@ -61,6 +84,17 @@ pub struct Task {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autopilot_run_id: Option<RunId>,
     pub kind: &'static str,
+}
+
+/// `POST /api/tasks/{id}/cancel`: the answer.
+#[derive(Debug, Serialize)]
+pub struct CancelledTask {
+    /// The task as it is now.
+    #[serde(flatten)]
+    pub task: Task,
+    /// What a person had said and may say otherwise, if it was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled_chat_message: Option<CancelledMessage>,
 }
 
 /// `POST /api/daemon/runtimes/{id}/tasks/claim`: the answer.

@@ -13,15 +13,17 @@ use serde::Serialize;
 
 use super::{
     Queue, Row,
-    fail::{Failure, Held},
-    status::{active, in_flight},
+    ends::{Failure, Held},
+    overdue::find_all,
+    reasons,
+    status::{Operation, active, in_flight},
 };
 use crate::{
-    db::{Arm, Session, Tx, lists, on},
+    db::{Session, Tx, on},
     error::Result,
     fleet::TASK_HEARD,
     identity::Driver,
-    ids::{AgentId, RuntimeId, TaskId, WorkspaceId},
+    ids::{RuntimeId, TaskId, WorkspaceId},
     time::Timestamp,
 };
 
@@ -38,13 +40,7 @@ pub struct Recovered {
 }
 
 fn failure() -> Failure {
-    Failure {
-        error: "daemon restarted while task was in flight".into(),
-        reason: "runtime_recovery".into(),
-        session_id: None,
-        work_dir: None,
-        by_hub: true,
-    }
+    Failure::found("daemon restarted while task was in flight", reasons::RUNTIME_RECOVERY)
 }
 
 impl Queue {
@@ -76,9 +72,8 @@ impl Queue {
 
     async fn recover(self: &Arc<Self>, tx: &mut Tx, workspace: WorkspaceId, left: &Left) -> Result<Recovered> {
         let &Left { runtime, began, .. } = left;
-        let agents: BTreeSet<AgentId> = left_behind(tx, runtime, began).await?.iter().map(|row| row.agent_id).collect();
-        let agents: Vec<AgentId> = agents.into_iter().collect();
-        let held = Held::take(tx, workspace, &BTreeSet::from([runtime]), &agents).await?;
+        let planned = left_behind(tx, runtime, began).await?;
+        let held = Held::take(tx, workspace, &planned).await?;
         let rows = left_behind(tx, runtime, began).await?;
         // What was claimed since was nobody's to lose.
         let rows = rows.into_iter().filter(|row| held.has(row.agent_id) && left.seen.contains(&row.id));
@@ -146,13 +141,12 @@ impl Queue {
         heard: &BTreeSet<TaskId>,
         before: Timestamp,
     ) -> Result<usize> {
-        let runtimes: BTreeSet<RuntimeId> = rows.iter().filter_map(|row| row.runtime_id).collect();
-        let agents: BTreeSet<AgentId> = rows.iter().map(|row| row.agent_id).collect();
-        let agents: Vec<AgentId> = agents.into_iter().collect();
-        let held = Held::take(tx, workspace, &runtimes, &agents).await?;
+        let held = Held::take(tx, workspace, rows).await?;
         let ids: Vec<TaskId> = rows.iter().map(|row| row.id).collect();
         // Those that are not suspected anew: what was heard of says nothing about that.
-        let suspected = suspected(tx, &ids, before).await?;
+        let mut suspected = find_all(tx, &ids).await?;
+        suspected
+            .retain(|row| row.orphan_check_at.is_some_and(|at| at < before) && Operation::Fail.applies_to(row.status));
         let (spared, lost): (Vec<Row>, Vec<Row>) = suspected.into_iter().partition(|row| heard.contains(&row.id));
         for row in &spared {
             on!(tx, |c| async {
@@ -188,33 +182,4 @@ async fn left_behind(db: &mut Session, runtime: RuntimeId, began: Timestamp) -> 
     .bind(runtime)
     .bind(began)
     .fetch_all(c))
-}
-
-async fn suspected(tx: &mut Tx, tasks: &[TaskId], before: Timestamp) -> Result<Vec<Row>> {
-    let rows = match tx.arm() {
-        Arm::Postgres(c) => {
-            sqlx::query_as(concat!(
-                "SELECT * FROM task WHERE id = ANY($1) AND orphan_check_at < $2 AND status IN ",
-                in_flight!(),
-                " ORDER BY created_at, id"
-            ))
-            .bind(tasks)
-            .bind(before)
-            .fetch_all(c)
-            .await
-        }
-        Arm::Sqlite(c) => {
-            sqlx::query_as(concat!(
-                "SELECT * FROM task WHERE id IN (SELECT unhex(value) FROM json_each($1))
-                 AND orphan_check_at < $2 AND status IN ",
-                in_flight!(),
-                " ORDER BY created_at, id"
-            ))
-            .bind(lists::ids(tasks.iter().copied()))
-            .bind(before)
-            .fetch_all(c)
-            .await
-        }
-    };
-    tx.note(rows)
 }

@@ -1,6 +1,6 @@
 //! Which earlier session of an agent a task takes up.
 
-use super::Row;
+use super::{Row, reasons::session_spoiling};
 use crate::{
     db::{Session, on},
     error::Result,
@@ -41,8 +41,9 @@ macro_rules! last_run {
             $of,
             " AND session_id IS NOT NULL AND status IN ('completed', 'failed')
              AND (status = 'completed'
-                  OR (COALESCE(failure_reason, '') NOT IN ('iteration_limit', 'agent_fallback_message',
-                                                           'api_invalid_request', 'codex_semantic_inactivity')
+                  OR (COALESCE(failure_reason, '') NOT IN ",
+            session_spoiling!(),
+            "
                       AND NOT (",
             $in,
             "(COALESCE(error, ''), '400') > 0 AND ",

@@ -5,20 +5,15 @@ use std::sync::Arc;
 use super::{
     Queue, Row,
     enqueue::{New, Trigger, Wish, Work},
+    reasons,
 };
 use crate::{db::Tx, error::Result, workspace::agents};
-
-/// Reasons that lie not in the work but in what it ran on.
-const WORTH_IT: &[&str] =
-    &["runtime_offline", "runtime_recovery", "timeout", "codex_semantic_inactivity", "start_failed"];
-
-/// After these the agent's session is of no use any more.
-const SPOILS_SESSION: &str = "codex_semantic_inactivity";
 
 /// Queues another attempt of a task that failed; whether it did.
 pub(super) async fn again(queue: &Arc<Queue>, tx: &mut Tx, agent: &agents::Row, row: &Row) -> Result<bool> {
     let reason = row.failure_reason.as_deref().unwrap_or_default();
-    let (Some(runtime), true) = (row.runtime_id, WORTH_IT.contains(&reason) && row.attempt < row.max_attempts) else {
+    let (Some(runtime), true) = (row.runtime_id, reasons::is_retryable(reason) && row.attempt < row.max_attempts)
+    else {
         return Ok(false);
     };
     let work = match (row.issue_id, row.chat_session_id, row.autopilot_run_id) {
@@ -34,7 +29,7 @@ pub(super) async fn again(queue: &Arc<Queue>, tx: &mut Tx, agent: &agents::Row, 
         },
         _ => return Ok(false),
     };
-    let fresh = reason == SPOILS_SESSION;
+    let fresh = reasons::starts_afresh(reason);
     let new = New {
         wish: Wish {
             work,

@@ -46,6 +46,8 @@ pub struct Row {
     pub failure_reason: Option<String>,
     pub dispatched_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
+    pub waiting_at: Option<Timestamp>,
+    pub orphan_check_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
     pub created_at: Timestamp,
 }
@@ -83,7 +85,7 @@ impl Row {
             issue_id: self.issue_id,
             chat_session_id: self.chat_session_id,
             status: self.status.word(),
-            failure_reason: None,
+            failure_reason: self.failure_reason.clone().filter(|_| self.status == Status::Failed),
         }
     }
 

@@ -28,8 +28,18 @@ impl Queue {
         }
     }
 
-    /// Sweeps once; returns how many tasks failed.
+    /// Sweeps once; returns how many tasks failed. What goes wrong in one part keeps no other from being
+    /// done.
     pub async fn sweep(self: &Arc<Self>) -> Result<usize> {
-        self.sweep_orphans().await
+        let parts = [self.sweep_orphans().await, self.sweep_forsaken().await, self.sweep_overdue().await];
+        let mut count = 0;
+        let mut trouble = Ok(());
+        for part in parts {
+            match part {
+                Ok(failed) => count += failed,
+                Err(error) => trouble = Err(error),
+            }
+        }
+        trouble.map(|()| count)
     }
 }

@@ -16,19 +16,24 @@ use super::{
     Connection, Ended, Limits, NoFrames, Signal, Sockets, Source, Supply, Transport,
     admission::{Admission, Admitted, goodbye},
     door::Place,
-    scopes,
-    upgrade::{self, Session},
+    listening::{Lack, Listening},
+    scopes::{self, Verdict},
+    upgrade::{self, Session as Talk},
 };
 use crate::{
+    db::Session,
     error::{Error, Result},
     events::{Lane, Page, Turn},
     hub::{Close, Copied, Ends, Entry, Follower, Peer},
-    ids::{UserId, WorkspaceId},
+    identity::{Insider, members},
+    ids::{TaskId, UserId, WorkspaceId},
     protocol::{
-        browser::{Auth, Inbound, Outbound, Position},
+        browser::{Auth, Inbound, Outbound, Position, Scope},
         close, lenient,
     },
+    tasks,
     time::Timestamp,
+    workspace::chats,
 };
 
 /// Frames and bytes that go into one write at most.
@@ -44,6 +49,8 @@ pub struct Opening {
     pub workspace: WorkspaceId,
     /// Where to continue, unless the auth frame says otherwise.
     pub position: Position,
+    /// Whether it wants to hear everything that tasks say, or only those that it follows.
+    pub firehose: bool,
     /// Platform, version and system, as the client says; for the log.
     pub client: String,
     /// The session's cookie, if there was one; everybody else sends an auth frame.
@@ -69,7 +76,7 @@ struct Browser {
     opening: Box<Opening>,
 }
 
-impl Session for Browser {
+impl Talk for Browser {
     #[allow(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
     fn run<T: Transport>(self, mut connection: Box<Connection<T>>) -> impl Future<Output = ()> + Send {
         async move {
@@ -123,11 +130,13 @@ async fn authenticate<T: Transport>(
     match admitted {
         Ok(Ok(Admitted { user, expires_at, lane, follower, welcome })) => {
             tracing::debug!(workspace = %opening.workspace, %user, client = opening.client, seq = welcome.seq, recovered = ?welcome.recovered, "browser connected");
+            let firehose = opening.firehose.then(|| lane.firehose().follow());
             drop(opening);
             let welcome = if has_cookie { Outbound::Hello(welcome) } else { Outbound::AuthAck(welcome) };
             connection.send(&welcome.json());
             sockets.fleet.show_picture(lane.workspace);
-            let mut live = Live { user, lane, follower, page: None, expires_at, asked: false };
+            let listening = Listening::new(firehose);
+            let mut live = Live { user, lane, follower, page: None, listening, expires_at, asked: false };
             live.set_alarm(sockets, connection);
             Ok(live)
         }
@@ -176,6 +185,8 @@ struct Live {
     follower: Follower,
     /// A stretch of the log that is being written, while the socket is behind the ring.
     page: Option<(Turn, Arc<Page>)>,
+    /// What it hears of tasks.
+    listening: Listening,
     /// When the credential ends.
     expires_at: Option<Timestamp>,
     /// Another one was asked for.
@@ -229,6 +240,11 @@ impl Source for Live {
                 Copied::Over(Ends::Everybody) => return Poll::Ready(Supply::Over(close::WORKSPACE_GONE)),
                 Copied::Nothing => {}
             }
+            let follower = &self.follower;
+            let heard = self.listening.poll_frames(cx, || follower.limit().1, out);
+            if heard.is_ready() {
+                return heard;
+            }
             if self.follower.poll_beyond(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -250,7 +266,11 @@ async fn follow<T: Transport>(
                 Ok(())
             }
             Signal::Alarm => live.alarm(sockets, connection),
-            Signal::Behind => Box::pin(catch_up(sockets, connection, entry.peer(), live)).await,
+            Signal::Behind => match live.listening.lack() {
+                // Only a socket that has all events gets as far as that.
+                Some(lack) => Box::pin(read_up(sockets, connection, entry.peer(), live, lack)).await,
+                None => Box::pin(catch_up(sockets, connection, entry.peer(), live)).await,
+            },
             Signal::Lost => Err(position_lost()),
             Signal::Close(close) => Err(Ended::ByUs(close)),
             Signal::Ended(end) => Err(end),
@@ -286,6 +306,36 @@ async fn catch_up<T: Transport>(
     }
 }
 
+/// Fetches the next messages of a task.
+async fn read_up<T: Transport>(
+    sockets: &Sockets,
+    connection: &mut Connection<T>,
+    mail: &Peer,
+    live: &mut Live,
+    lack: Lack,
+) -> Result<(), Ended> {
+    let workspace = live.lane.workspace;
+    let page = async {
+        let turn = sockets.lanes.turn().await?;
+        let Lack { task, issue, after } = lack;
+        let read = sockets.db.read(async move |db| tasks::messages::page(db, task, issue, after as i64).await);
+        read.await.map(|messages| (turn, tasks::messages::frames(workspace, task, &messages)))
+    };
+    match connection.drive(mail, page).await {
+        Ok(Ok((turn, frames))) => {
+            live.listening.supply(lack, turn, frames);
+            Ok(())
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "reading what a task said for a socket that is behind");
+            Err(Ended::ByUs(Close::new(close::DRAINING, "retry_after_ms=2000")))
+        }
+        Err(Signal::Close(close)) => Err(Ended::ByUs(close)),
+        Err(Signal::Ended(end)) => Err(end),
+        Err(_) => Ok(()),
+    }
+}
+
 fn position_lost() -> Ended {
     Ended::ByUs(Close::new(close::POSITION_LOST, "refetch and start again"))
 }
@@ -310,16 +360,95 @@ async fn answer<T: Transport>(
         "ping" => connection.send(&Outbound::Pong {}.json()),
         "subscribe" | "unsubscribe" => {
             let wants = frame.r#type == "subscribe";
-            let (answer, fleet) = scopes::answer(live.lane.workspace, live.user, wants, frame.payload);
-            if let Some(fleet) = fleet {
-                live.follower.follow_fleet(fleet);
-            }
+            let answer = match scopes::judge(live.lane.workspace, live.user, wants, frame.payload) {
+                Verdict::Answered(answer) => answer,
+                Verdict::Fleet(answer, follows) => {
+                    live.follower.follow_fleet(follows);
+                    answer
+                }
+                Verdict::LeaveTask(answer, task) => {
+                    live.listening.remove(task);
+                    answer
+                }
+                Verdict::Task { scope, task, since } => {
+                    listen(sockets, connection, entry.peer(), live, scope, task, since).await?
+                }
+                Verdict::Chat { scope, chat } => {
+                    let (workspace, user) = (live.lane.workspace, live.user);
+                    let asked = sockets.db.read(async move |db| {
+                        let who = insider(db, workspace, user).await?;
+                        chats::get(db, &who, chat).await.map(drop)
+                    });
+                    match ask(connection, entry.peer(), asked.into_future()).await? {
+                        Ok(()) => Outbound::SubscribeAck(scope),
+                        Err(refusal) => scopes::refused(scope, refusal),
+                    }
+                }
+            };
             connection.send(&answer.json());
         }
         "auth" => return refresh(sockets, connection, entry, live, text).await,
         _ => {}
     }
     Ok(())
+}
+
+/// Lets a socket listen to a task, if whoever it is of may. The stream is open before the position is
+/// read, so nothing falls between them.
+async fn listen<T: Transport>(
+    sockets: &Sockets,
+    connection: &mut Connection<T>,
+    mail: &Peer,
+    live: &mut Live,
+    scope: Scope,
+    task: TaskId,
+    since: Option<u64>,
+) -> Result<Outbound, Ended> {
+    if !live.listening.has_room_for(task) {
+        return Ok(scopes::refused(scope, "too many subscriptions"));
+    }
+    let stream = sockets.lanes.listen(task);
+    let (workspace, user) = (live.lane.workspace, live.user);
+    let asked = sockets.db.read(async move |db| {
+        let who = insider(db, workspace, user).await?;
+        let voice = tasks::voice_in(db, &who, task).await?;
+        voice.require_open_to(&who)?;
+        Ok((voice.issue_id, tasks::messages::last_position(db, task).await? as u64))
+    });
+    match ask(connection, mail, asked.into_future()).await? {
+        Ok((issue, last)) => {
+            let position = since.unwrap_or(last).min(last);
+            // Known here from now on, whether or not anything was said since the stream was opened.
+            sockets.lanes.reaches(task, last);
+            live.listening.add(task, issue, stream.listen(position));
+            Ok(Outbound::SubscribeAck(Scope { pos: Some(position), ..scope }))
+        }
+        Err(refusal) => Ok(scopes::refused(scope, refusal)),
+    }
+}
+
+/// Asks the store while the connection lives on; a refusal in the socket's words.
+async fn ask<T: Transport, A>(
+    connection: &mut Connection<T>,
+    mail: &Peer,
+    question: impl Future<Output = Result<A>>,
+) -> Result<Result<A, &'static str>, Ended> {
+    match connection.drive(mail, question).await {
+        Ok(Ok(answer)) => Ok(Ok(answer)),
+        Ok(Err(Error::Refused(_))) => Ok(Err(scopes::FORBIDDEN)),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "asking whether a browser may follow something");
+            Ok(Err("lookup_failed"))
+        }
+        Err(Signal::Close(close)) => Err(Ended::ByUs(close)),
+        Err(Signal::Ended(end)) => Err(end),
+        Err(_) => Ok(Err("lookup_failed")),
+    }
+}
+
+async fn insider(db: &mut Session, workspace: WorkspaceId, user: UserId) -> Result<Insider> {
+    let role = members::require(db, workspace, user).await?;
+    Ok(Insider { workspace, user, role, task: None })
 }
 
 /// Takes another token of the same person on an open socket.

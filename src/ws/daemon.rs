@@ -7,7 +7,8 @@ use std::{
 };
 
 use axum::{body::Body, http::Request, response::Response};
-use tokio::sync::Semaphore;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Connection, Ended, Limits, NoFrames, Signal, Sockets, Transport,
@@ -18,11 +19,12 @@ use crate::{
     fleet::{Beat, Contact, Parting},
     hub::{Close, Entry, Holder, wire},
     identity::Driver,
-    ids::RuntimeId,
+    ids::{RuntimeId, TaskId},
     protocol::{
         close,
         daemon::{HEARTBEAT, HEARTBEAT_ACK, HeartbeatAck, Inbound, Outbound, gone_ack},
         lenient,
+        task::{RUNNING_TASKS, RunningTasks, task_cancelled},
     },
     time::Timestamp,
 };
@@ -131,6 +133,9 @@ impl Beats {
                 return Ok(());
             }
         };
+        if frame.r#type == RUNNING_TASKS {
+            return self.reconcile(connection, entry, text).await;
+        }
         if frame.r#type != HEARTBEAT {
             return Ok(());
         }
@@ -139,13 +144,7 @@ impl Beats {
             // No ack: the daemon falls back to HTTP by itself.
             return Ok(());
         }
-        let permit = match connection.drive(entry.peer(), self.permits.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Ok(()),
-            Err(Signal::Close(close)) => return Err(Ended::ByUs(close)),
-            Err(Signal::Ended(end)) => return Err(end),
-            Err(_) => return Ok(()),
-        };
+        let Some(permit) = self.permit(connection, entry).await? else { return Ok(()) };
         let (fleet, registry, mailbox) = (self.sockets.fleet.clone(), self.sockets.registry.clone(), entry.mailbox());
         let driver = self.driver.clone();
         let contact = Contact { since: self.opened, connection: entry.id() };
@@ -176,5 +175,52 @@ impl Beats {
             drop(permit);
         });
         Ok(())
+    }
+
+    /// A daemon that has come back says what it still runs: it is told what of that is over.
+    async fn reconcile<T: Transport>(
+        &self,
+        connection: &mut Connection<T>,
+        entry: &Entry,
+        text: &str,
+    ) -> Result<(), Ended> {
+        #[derive(Default, Deserialize)]
+        struct Frame {
+            #[serde(default, deserialize_with = "lenient::zero")]
+            payload: RunningTasks,
+        }
+        let said = lenient::decode::<Frame>(text.as_bytes()).unwrap_or_default().payload;
+        let Ok(runtime) = said.runtime_id.parse::<RuntimeId>() else { return Ok(()) };
+        if !entry.drives(runtime) {
+            return Ok(());
+        }
+        let Some(permit) = self.permit(connection, entry).await? else { return Ok(()) };
+        let tasks: Vec<TaskId> = said.task_ids.iter().filter_map(|id| id.parse().ok()).collect();
+        let (queue, mailbox, driver) = (self.sockets.queue.clone(), entry.mailbox(), self.driver.clone());
+        self.sockets.tracker.spawn(async move {
+            match queue.over(&driver, tasks).await {
+                Ok(over) => over.into_iter().for_each(|(task, reason)| {
+                    mailbox.send(wire::text(&task_cancelled(runtime, task, &reason)));
+                }),
+                // Its next question about the task says the same.
+                Err(error) => tracing::warn!(%runtime, %error, "looking which of a daemon's tasks are over"),
+            }
+            drop(permit);
+        });
+        Ok(())
+    }
+
+    /// A place among what is in work at once; none if the socket is on its way out.
+    async fn permit<T: Transport>(
+        &self,
+        connection: &mut Connection<T>,
+        entry: &Entry,
+    ) -> Result<Option<OwnedSemaphorePermit>, Ended> {
+        match connection.drive(entry.peer(), self.permits.clone().acquire_owned()).await {
+            Ok(permit) => Ok(permit.ok()),
+            Err(Signal::Close(close)) => Err(Ended::ByUs(close)),
+            Err(Signal::Ended(end)) => Err(end),
+            Err(_) => Ok(None),
+        }
     }
 }

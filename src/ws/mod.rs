@@ -5,6 +5,7 @@ pub mod browser;
 mod connection;
 pub mod daemon;
 mod door;
+mod listening;
 mod scopes;
 mod settings;
 mod upgrade;
@@ -20,6 +21,7 @@ use crate::{
     hub::{Close, Registry},
     identity::Credentials,
     protocol::close,
+    tasks::Queue,
 };
 
 pub use connection::{Connection, Ended, Limits, NoFrames, Signal, Source, Supply, Transport};
@@ -39,6 +41,8 @@ pub struct Sockets {
     pub lanes: Arc<Lanes>,
     /// The rules of beats.
     pub fleet: Arc<Fleet>,
+    /// The work.
+    pub queue: Arc<Queue>,
     /// The open sockets.
     pub registry: Arc<Registry>,
     /// What was set.

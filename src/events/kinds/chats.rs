@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    ids::{ChatSessionId, UserId, WorkspaceId},
+    ids::{ChatSessionId, TaskId, UserId, WorkspaceId},
     protocol::{
         chat::{ChatMessage, ChatSession},
         event::{Actor, Audience, Event},
@@ -21,6 +21,26 @@ pub fn chat_message(workspace: WorkspaceId, creator: UserId, message: &ChatMessa
     whole["content"] = json!(message.content);
     whole["created_at"] = json!(message.created_at);
     private(workspace, creator, "chat:message", &whole, &ids)
+}
+
+/// An agent has answered, or has nothing to say.
+pub fn chat_done(
+    workspace: WorkspaceId,
+    creator: UserId,
+    session: ChatSessionId,
+    task: TaskId,
+    answer: Option<&ChatMessage>,
+) -> Event {
+    let mut ids = json!({ "chat_session_id": session, "task_id": task });
+    let mut whole = ids.clone();
+    if let Some(answer) = answer {
+        ids["message_id"] = json!(answer.id);
+        whole = ids.clone();
+        whole["content"] = json!(answer.content);
+        whole["elapsed_ms"] = json!(answer.elapsed_ms);
+        whole["created_at"] = json!(answer.created_at.precise());
+    }
+    Event::new(workspace, "chat:done", Actor::System, &whole).in_full_for(Audience::Only(creator), &ids)
 }
 
 /// A chat has another title.

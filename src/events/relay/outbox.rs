@@ -4,7 +4,11 @@
 use tokio::sync::mpsc;
 
 use super::EphemeralFrame;
-use crate::{db::Batch, events::Control, ids::WorkspaceId};
+use crate::{
+    db::Batch,
+    events::{Control, Talk},
+    ids::WorkspaceId,
+};
 
 /// What waits of each kind. More is dropped: events are read from the log elsewhere, and whatever
 /// depends on a control message is corrected later.
@@ -18,6 +22,8 @@ pub(super) enum Outgoing {
     Control(Control),
     /// A frame without a place in the sequence.
     Ephemeral(WorkspaceId, EphemeralFrame),
+    /// What a task says.
+    Talk(WorkspaceId, Talk),
 }
 
 /// The end that publishes.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    events::Control,
+    events::{Control, Talk},
     ids::{EventId, WorkspaceId},
     protocol::event::{Event, Reduced},
 };
@@ -40,6 +40,7 @@ pub(super) enum Content {
     Named(u64),
     Control(Control),
     Ephemeral(EphemeralFrame),
+    Talk(Talk),
     Probe(u64),
 }
 

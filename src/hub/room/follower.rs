@@ -39,10 +39,7 @@ impl Room {
     /// what held at `admitted`: a removal after that ends it.
     pub fn follow(self: &Arc<Self>, position: u64, reader: Reader, admitted: u64) -> Follower {
         let mut inner = self.inner.lock();
-        let slot = inner.free.pop().unwrap_or_else(|| {
-            inner.sleepers.push(None);
-            inner.sleepers.len() - 1
-        });
+        let slot = inner.sleepers.enter();
         let shown = inner.shown;
         drop(inner);
         Follower { room: self.clone(), slot, position, shown, reader, admitted, fleet: false }
@@ -143,10 +140,7 @@ impl Follower {
         if inner.lost || there(&inner) {
             return Poll::Ready(());
         }
-        match &mut inner.sleepers[self.slot] {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            slot => *slot = Some(cx.waker().clone()),
-        }
+        inner.sleepers.sleep(self.slot, cx);
         Poll::Pending
     }
 }
@@ -154,8 +148,7 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         let mut inner = self.room.inner.lock();
-        inner.sleepers[self.slot] = None;
-        inner.free.push(self.slot);
+        inner.sleepers.leave(self.slot);
         inner.fleet_followers -= usize::from(self.fleet);
     }
 }

@@ -222,6 +222,19 @@ pub async fn leave_comment(tx: &mut Tx, comment: CommentId, but: &[AttachmentId]
     Ok(left)
 }
 
+/// Takes the files from a chat's message that is taken back: they stay in the chat, to go along with
+/// another one. Which they are.
+pub async fn leave_chat_message(tx: &mut Tx, message: ChatMessageId) -> Result<Vec<Attachment>> {
+    let attached = of_chat_messages(tx, &[message]).await?.remove(&message).unwrap_or_default();
+    let sweep_after = tx.now().plus(FORGOTTEN);
+    for attachment in &attached {
+        exec!(tx, |c| sqlx::query("UPDATE attachment SET chat_message_id = NULL, sweep_after = $2 WHERE id = $1")
+            .bind(attachment.id)
+            .bind(sweep_after))?;
+    }
+    Ok(attached.into_iter().map(|attachment| Attachment { chat_message_id: None, ..attachment }).collect())
+}
+
 /// Removes uploads that broke off together with their process, and files that have belonged to
 /// nothing for long; returns how many.
 pub async fn sweep(db: &Db) -> Result<u64> {

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use crate::{
     db::{Session, Tx, exec, on},
     error::{Error, Result},
-    ids::{AgentId, AutopilotId, IssueId, RunId, SquadId, TaskId, TriggerId},
+    ids::{AgentId, AutopilotId, IssueId, RunId, SquadId, TaskId, TriggerId, WorkspaceId},
     protocol::autopilot::Run,
     time::Timestamp,
 };
@@ -92,6 +92,16 @@ pub async fn get(db: &mut Session, autopilot: AutopilotId, run: RunId) -> Result
     row.map(Run::from).ok_or_else(|| Error::not_found("run_not_found", "run not found"))
 }
 
+/// Where a run of any workspace is, how it is, and when it ended.
+pub async fn standing(db: &mut Session, run: RunId) -> Result<Option<(WorkspaceId, String, Option<Timestamp>)>> {
+    on!(db, |c| sqlx::query_as(
+        "SELECT a.workspace_id, r.status, r.completed_at FROM autopilot_run r JOIN autopilot a ON a.id = r.autopilot_id
+         WHERE r.id = $1"
+    )
+    .bind(run)
+    .fetch_optional(c))
+}
+
 /// Stores a new run, whose autopilot is locked, and that the autopilot ran. With the squad whose
 /// leader it is for.
 pub async fn store(tx: &mut Tx, run: &Run, squad: Option<SquadId>) -> Result<()> {
@@ -129,4 +139,71 @@ pub async fn running(db: &mut Session, autopilot: AutopilotId) -> Result<Vec<(Ru
     )
     .bind(autopilot)
     .fetch_all(c))
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'o> {
+    /// With this to show for it.
+    Completed(Option<&'o Value>),
+    /// Why nothing came of it.
+    Failed(&'o str),
+}
+
+/// Characters of a result that a run keeps; the task has all of it.
+const LONGEST_RESULT: usize = 64 << 10;
+
+impl Outcome<'_> {
+    fn status(&self) -> &'static str {
+        match self {
+            Self::Completed(_) => "completed",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    fn result(&self) -> Option<Json<&Value>> {
+        match self {
+            Self::Completed(result) => result.filter(|result| result.to_string().len() <= LONGEST_RESULT).map(Json),
+            Self::Failed(_) => None,
+        }
+    }
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Completed(_) => None,
+            Self::Failed(reason) => Some(&reason[..reason.floor_char_boundary(LONGEST_RESULT)]),
+        }
+    }
+}
+
+/// Ends a run that is a task of its own; nothing if it has ended, or is gone.
+pub async fn end(tx: &mut Tx, run: RunId, outcome: &Outcome<'_>) -> Result<Option<Run>> {
+    let now = tx.now();
+    let row: Option<Row> = on!(tx, |c| sqlx::query_as(
+        "UPDATE autopilot_run SET status = $2, completed_at = $3, failure_reason = $4, result = $5
+         WHERE id = $1 AND status = 'running' RETURNING *"
+    )
+    .bind(run)
+    .bind(outcome.status())
+    .bind(now)
+    .bind(outcome.reason())
+    .bind(outcome.result())
+    .fetch_optional(c))?;
+    Ok(row.map(Run::from))
+}
+
+/// Ends the runs that made an issue and go on with it.
+pub async fn end_of_issue(tx: &mut Tx, issue: IssueId, outcome: &Outcome<'_>) -> Result<Vec<Run>> {
+    let now = tx.now();
+    let rows: Vec<Row> = on!(tx, |c| sqlx::query_as(
+        "UPDATE autopilot_run SET status = $2, completed_at = $3, failure_reason = $4, result = $5
+         WHERE issue_id = $1 AND status = 'issue_created' RETURNING *"
+    )
+    .bind(issue)
+    .bind(outcome.status())
+    .bind(now)
+    .bind(outcome.reason())
+    .bind(outcome.result())
+    .fetch_all(c))?;
+    Ok(rows.into_iter().map(Run::from).collect())
 }

@@ -1,14 +1,16 @@
 //! What is said in chats.
 
+use std::time::Duration;
+
 use super::{
     super::{attachments, words},
     Row as Chat,
 };
 use crate::{
-    db::{Session, Tx, on},
+    db::{Session, Tx, exec, on},
     error::{Error, Result},
     ids::{ChatMessageId, ChatSessionId, TaskId},
-    protocol::chat::ChatMessage,
+    protocol::chat::{CancelledMessage, ChatMessage},
     time::Timestamp,
 };
 
@@ -88,4 +90,57 @@ pub async fn say(tx: &mut Tx, chat: &Chat, content: &str, task: Option<TaskId>) 
     .bind(now)
     .fetch_one(c))?;
     Ok(row.into())
+}
+
+/// Stores what an agent answered in a chat that is locked, or why it did not; its creator has not seen
+/// it yet.
+pub async fn answer(
+    tx: &mut Tx,
+    chat: &Chat,
+    content: &str,
+    task: TaskId,
+    failure_reason: Option<&str>,
+    elapsed: Option<Duration>,
+) -> Result<ChatMessage> {
+    let now = tx.now();
+    let row: Row = on!(tx, |c| {
+        sqlx::query_as(
+        "INSERT INTO chat_message (id, chat_session_id, role, content, task_id, failure_reason, elapsed_ms, created_at)
+         VALUES ($1, $2, 'assistant', $3, $4, $5, $6, $7) RETURNING *"
+    )
+    .bind(ChatMessageId::fresh())
+    .bind(chat.id)
+    .bind(content)
+    .bind(task)
+    .bind(failure_reason)
+    .bind(elapsed.map(|elapsed| elapsed.as_millis() as i64))
+    .bind(now)
+    .fetch_one(c)
+    })?;
+    exec!(tx, |c| sqlx::query(
+        "UPDATE chat_session SET unread_since = COALESCE(unread_since, $2), updated_at = $2 WHERE id = $1"
+    )
+    .bind(chat.id)
+    .bind(now))?;
+    Ok(row.into())
+}
+
+/// Takes back the last thing that a person said in a chat that is locked, if a task was to answer it and
+/// nobody has; its files stay in the chat.
+pub async fn withdraw(tx: &mut Tx, chat: &Chat, task: TaskId) -> Result<Option<CancelledMessage>> {
+    let last: Option<Row> = on!(tx, |c| sqlx::query_as(
+        "SELECT * FROM chat_message WHERE chat_session_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1"
+    )
+    .bind(chat.id)
+    .fetch_optional(c))?;
+    let Some(message) = last.filter(|last| last.role == "user" && last.task_id == Some(task)) else { return Ok(None) };
+    let attachments = attachments::leave_chat_message(tx, message.id).await?;
+    exec!(tx, |c| sqlx::query("DELETE FROM chat_message WHERE id = $1").bind(message.id))?;
+    Ok(Some(CancelledMessage {
+        chat_session_id: chat.id,
+        message_id: message.id,
+        content: message.content,
+        restore_to_input: true,
+        attachments,
+    }))
 }

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     events::kinds,
     identity::Insider,
-    ids::{AgentId, ChatSessionId, TaskId, UserId, WorkspaceId},
+    ids::{AgentId, ChatSessionId, RuntimeId, TaskId, UserId, WorkspaceId},
     protocol::chat::{ChatSession, CreateChat},
     time::Timestamp,
 };
@@ -25,7 +25,8 @@ pub struct Row {
     /// The agent that is talked to.
     pub agent_id: AgentId,
     workspace_id: WorkspaceId,
-    creator_id: UserId,
+    /// Whose talk it is.
+    pub creator_id: UserId,
     title: String,
     status: String,
     unread_since: Option<Timestamp>,
@@ -112,6 +113,13 @@ pub async fn hold(tx: &mut Tx, session: ChatSessionId) -> Result<Row> {
     row.ok_or_else(not_found)
 }
 
+/// Where a chat of any workspace is, how it is, and since when it is as it is.
+pub async fn standing(db: &mut Session, session: ChatSessionId) -> Result<Option<(WorkspaceId, String, Timestamp)>> {
+    on!(db, |c| sqlx::query_as("SELECT workspace_id, status, updated_at FROM chat_session WHERE id = $1")
+        .bind(session)
+        .fetch_optional(c))
+}
+
 /// Whether a chat is somebody's.
 pub async fn is_of(db: &mut Session, session: ChatSessionId, user: UserId) -> Result<bool> {
     let found: Option<i32> =
@@ -190,6 +198,34 @@ pub async fn touch(tx: &mut Tx, row: &Row) -> Result<()> {
     exec!(tx, |c| sqlx::query("UPDATE chat_session SET updated_at = $2 WHERE id = $1").bind(row.id).bind(now)).map(drop)
 }
 
+/// Where an agent's own session can be taken up again.
+#[derive(Debug, Clone, Copy)]
+pub struct Pointer<'p> {
+    /// The session.
+    pub session_id: Option<&'p str>,
+    /// The folder.
+    pub work_dir: Option<&'p str>,
+    /// Where the session lives.
+    pub runtime: Option<RuntimeId>,
+}
+
+/// Notes where the session of one that is locked is now; what is not known stays.
+pub async fn point(tx: &mut Tx, row: &Row, to: &Pointer<'_>) -> Result<()> {
+    if to.session_id.is_none() && to.work_dir.is_none() {
+        return Ok(());
+    }
+    exec!(tx, |c| sqlx::query(
+        "UPDATE chat_session SET session_id = COALESCE($2, session_id), work_dir = COALESCE($3, work_dir),
+             runtime_id = CASE WHEN $2 IS NULL THEN runtime_id ELSE $4 END
+         WHERE id = $1"
+    )
+    .bind(row.id)
+    .bind(to.session_id)
+    .bind(to.work_dir)
+    .bind(to.runtime))
+    .map(drop)
+}
+
 /// Removes one that is locked, with what was said and attached in it. The flow around it ends its
 /// work first.
 pub async fn delete(tx: &mut Tx, row: Row) -> Result<()> {
@@ -198,7 +234,8 @@ pub async fn delete(tx: &mut Tx, row: Row) -> Result<()> {
     Ok(())
 }
 
-fn not_found() -> Error {
+/// The refusal for chats that are not there or not the workspace's.
+pub fn not_found() -> Error {
     Error::not_found("chat_session_not_found", "chat session not found")
 }
 

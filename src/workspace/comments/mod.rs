@@ -154,6 +154,59 @@ pub async fn create_as_system(tx: &mut Tx, issue: &Issue, content: &str) -> Resu
     Ok(comment)
 }
 
+/// What the end of a task says about its issue.
+#[derive(Debug, Clone, Copy)]
+pub struct OfTask {
+    /// In whose name.
+    pub agent: AgentId,
+    /// Which task.
+    pub task: TaskId,
+    /// The comment that asked for it, if it is still there.
+    pub answers: Option<CommentId>,
+    /// The comment's type.
+    pub kind: &'static str,
+}
+
+/// Stores what the end of a task says about an issue that is locked, and tells of it. Nobody is woken by
+/// it. An answer to a thread that was settled opens it again.
+pub async fn create_for_task(tx: &mut Tx, issue: &Issue, end: &OfTask, content: &str) -> Result<()> {
+    let parent = match end.answers {
+        Some(id) => match lock(tx, issue.workspace_id, id).await {
+            Ok(parent) => Some(parent).filter(|parent| parent.issue_id == issue.id),
+            Err(Error::Refused(_)) => None,
+            Err(error) => return Err(error),
+        },
+        None => None,
+    };
+    let said = Said {
+        actor: Actor::Agent(end.agent),
+        content,
+        kind: end.kind,
+        parent: parent.as_ref().map(|parent| (parent.id, parent.root_id)),
+        source_task: Some(end.task),
+    };
+    let comment = insert(tx, issue, &said).await?;
+    tx.emit(kinds::comment_created(said.actor, issue, &comment));
+    if let Some(parent) = parent
+        && let Some(root) = open_again(tx, parent.root_id).await?
+    {
+        tx.emit(kinds::comment_unresolved(issue.workspace_id, said.actor, &root));
+    }
+    Ok(())
+}
+
+/// Whether an agent has said anything about an issue since some time.
+pub async fn has_spoken(db: &mut Session, issue: IssueId, agent: AgentId, since: Timestamp) -> Result<bool> {
+    on!(db, |c| sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM comment WHERE issue_id = $1 AND created_at >= $3
+             AND author_type = 'agent' AND author_id = $2 AND type <> 'system')"
+    )
+    .bind(issue)
+    .bind(agent)
+    .bind(since)
+    .fetch_one(c))
+}
+
 /// Something to be said.
 struct Said<'s> {
     actor: Actor,

@@ -25,7 +25,10 @@ use crate::{
 pub use assignee::Assignee;
 pub use insert::{OfRun, create_for_run};
 pub use tree::children;
-pub use write::{Change, create, delete, files_changed, leave_project, lock_to_delete, pass_on, put};
+pub use write::{
+    Change, create, delete, files_changed, leave_project, lock_to_delete, made_in, note_executed, pass_on, put,
+    set_status,
+};
 
 /// What an issue may be.
 pub const STATUSES: &[&str] = &["backlog", "todo", "in_progress", "in_review", "done", "blocked", "cancelled"];
@@ -129,6 +132,13 @@ pub async fn get(db: &mut Session, workspace: WorkspaceId, issue: IssueId) -> Re
 pub async fn plain(db: &mut Session, workspace: WorkspaceId, issue: IssueId) -> Result<Issue> {
     let row = find(db, workspace, issue).await?.ok_or_else(not_found)?;
     Ok(row.wire(&prefix(db, workspace).await?))
+}
+
+/// Where an issue of any workspace is, how it is, and since when it is as it is.
+pub async fn standing(db: &mut Session, issue: IssueId) -> Result<Option<(WorkspaceId, String, Timestamp)>> {
+    on!(db, |c| sqlx::query_as("SELECT workspace_id, status, updated_at FROM issue WHERE id = $1")
+        .bind(issue)
+        .fetch_optional(c))
 }
 
 /// One under a lock that other changes of it wait for.

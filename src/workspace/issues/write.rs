@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     events::kinds::{self, IssueChange},
     identity::Insider,
-    ids::{AgentId, IssueId, ProjectId, SquadId, WorkspaceId},
+    ids::{AgentId, IssueId, ProjectId, SquadId, TaskId, WorkspaceId},
     protocol::{
         event::Actor,
         issue::{CreateIssue, Issue, PutIssue, SlimIssue},
@@ -230,6 +230,43 @@ async fn change_each(tx: &mut Tx, who: &Insider, ids: Vec<IssueId>, change: impl
         tx.emit(kinds::issue_updated(who.actor(), &IssueChange { old: &old, new: &new }));
     }
     Ok(())
+}
+
+/// Puts an issue that is locked into another status, and tells of it.
+pub async fn set_status(
+    tx: &mut Tx,
+    actor: Actor,
+    workspace: WorkspaceId,
+    issue: IssueId,
+    status: &'static str,
+) -> Result<()> {
+    let prefix = prefix(tx, workspace).await?;
+    let old = find(tx, workspace, issue).await?.ok_or_else(not_found)?;
+    let new = Row { status: status.to_owned(), updated_at: tx.now(), ..old.clone() };
+    store(tx, &new).await?;
+    activity::note(tx, actor, &old, &new).await?;
+    tx.emit(kinds::issue_updated(actor, &IssueChange { old: &old.wire(&prefix), new: &new.wire(&prefix) }));
+    Ok(())
+}
+
+/// Notes that an issue was worked on to an end, the first time.
+pub async fn note_executed(tx: &mut Tx, issue: IssueId) -> Result<()> {
+    let now = tx.now();
+    exec!(tx, |c| sqlx::query("UPDATE issue SET first_executed_at = $2 WHERE id = $1 AND first_executed_at IS NULL")
+        .bind(issue)
+        .bind(now))
+    .map(drop)
+}
+
+/// The issue that was made in a task for a wish: the first, if there are several.
+pub async fn made_in(db: &mut Session, workspace: &WorkspaceId, task: TaskId) -> Result<Option<IssueId>> {
+    on!(db, |c| sqlx::query_scalar(
+        "SELECT id FROM issue WHERE origin_id = $1 AND origin_type = 'quick_create' AND workspace_id = $2
+         ORDER BY created_at, id LIMIT 1"
+    )
+    .bind(task)
+    .bind(workspace)
+    .fetch_optional(c))
 }
 
 /// Tells that other files are attached to an issue.

@@ -630,8 +630,11 @@ async fn an_autopilot_s_end_is_its_runs_end(backend: Backend) {
         |run: &Value| json!({ "task_id": run["task_id"], "agent_id": agent, "issue_id": "", "status": "cancelled" });
     let status = browser.next().await;
     assert_eq!((&status["type"], &status["payload"]["agent"]["status"]), (&json!("agent:status"), &json!("idle")));
+    let failed = |run: &Value| json!({ "run_id": run["id"], "autopilot_id": made["id"], "status": "failed" });
     expect(&mut browser, "task:cancelled", cancelled(&second)).await;
+    expect(&mut browser, "autopilot:run_done", failed(&second)).await;
     expect(&mut browser, "task:cancelled", cancelled(&third)).await;
+    expect(&mut browser, "autopilot:run_done", failed(&third)).await;
     let gone = browser.next().await;
     assert_eq!(
         (&gone["type"], &gone["payload"]),

@@ -303,7 +303,7 @@ async fn run(hubs: &[&Hub], claimers: usize) {
     // Issues that were given to others have made more.
     let all = queued(hub).await;
     let dispatched = check_history(hub, &all, &limits).await;
-    assert!(dispatched > put.len() / 2, "{dispatched} of {}", all.len());
+    assert!(dispatched > put.len() / 3, "{dispatched} of {}", all.len());
     assert!(given.load(Ordering::Relaxed) >= dispatched, "every dispatched task reached its daemon");
     let working = hub.cli("GET", "/api/agents?include_archived=true", Value::Null).await.expect(200);
     assert!(working.as_array().unwrap().iter().all(|agent| agent["status"] != "working"), "nobody works any more");

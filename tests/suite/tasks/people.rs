@@ -224,5 +224,5 @@ async fn what_was_said_in_another_s_chat_is_nobody_s_to_read(backend: Backend) {
     let list = hub.cli("GET", "/api/agent-task-snapshot", Value::Null).await.expect(200);
     let failed = list.as_array().unwrap().iter().find(|row| id(row) == task).unwrap();
     assert_eq!((&failed["status"], &failed["error"]), (&json!("failed"), &Value::Null));
-    assert_eq!(failed["failure_reason"], "agent_error");
+    assert_eq!(failed["failure_reason"], "agent_error.unknown");
 }

@@ -113,8 +113,10 @@ async fn files_that_went_along_are_the_agent_s_to_give_to_the_issue(backend: Bac
             "title": "made", "origin_type": "quick_create", "origin_id": task, "attachment_ids": [file],
         })
     };
-    for (who, file) in [(token, not_along), (another.as_str(), along), (hub.token.as_str(), along)] {
-        hub.cli_as(who, "POST", "/api/issues", made(file)).await.refused(400, "invalid attachment_ids");
+    hub.cli_as(token, "POST", "/api/issues", made(not_along)).await.refused(400, "invalid attachment_ids");
+    // Nobody else's issue comes of the wish.
+    for who in [another.as_str(), hub.token.as_str()] {
+        hub.cli_as(who, "POST", "/api/issues", made(along)).await.refused(400, "invalid origin_id");
     }
     // To the issue, not to what is said somewhere.
     let comment = json!({ "content": "c", "attachment_ids": [along] });

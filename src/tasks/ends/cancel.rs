@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{
-    Queue, Row, agent_status,
-    status::{Operation, active},
-    tokens,
-};
+use super::run;
 use crate::{
     db::{
         Session, Tx,
@@ -15,7 +11,15 @@ use crate::{
     error::{Error, Result},
     events::kinds,
     ids::{AgentId, ChatSessionId, CommentId, IssueId, RunId, TaskId, WorkspaceId},
+    tasks::{
+        Queue, Row, agent_status,
+        status::{Operation, active},
+        tokens,
+    },
 };
+
+/// What daemons are told of a task that was cancelled.
+const CANCELLED: &str = "cancelled";
 
 /// Whose work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,17 +104,24 @@ impl Queue {
         }
         for row in rows {
             tx.emit(kinds::task_changed("task:cancelled", &row.told()));
+            run::follow(tx, row).await?;
         }
         if !status_first {
             self.refresh_agents(tx, &agents).await?;
         }
-        let (queue, count) = (self.clone(), rows.len());
-        tx.after_commit(move || (0..count).for_each(|_| queue.metrics.ended("cancelled", "")));
+        for row in rows {
+            self.count_end(tx, row);
+            self.tell_daemon(tx, row, CANCELLED);
+        }
         Ok(())
     }
 
     /// Agents that lost work may have room again.
-    pub(super) async fn refresh_agents(self: &Arc<Self>, tx: &mut Tx, agents: &BTreeSet<AgentId>) -> Result<()> {
+    pub(in crate::tasks) async fn refresh_agents(
+        self: &Arc<Self>,
+        tx: &mut Tx,
+        agents: &BTreeSet<AgentId>,
+    ) -> Result<()> {
         for agent in agents {
             agent_status::refresh(tx, *agent).await?;
             self.wake_next(tx, *agent).await?;
