@@ -13,11 +13,46 @@ use crate::{
     identity::{TaskBinding, task_tokens},
     ids::{AgentId, RuntimeId, TaskId, TaskTokenId, UserId, WorkspaceId},
     protocol::event::{Actor, Event},
+    tasks::status::{ALL, OPERATIONS},
 };
 
 /// Every route of the table: method, address, and the name of who may call it.
 pub fn routes() -> Vec<(String, &'static str, String)> {
     api::table().iter().map(|route| (route.method.to_string(), route.path, format!("{:?}", route.access))).collect()
+}
+
+/// What every operation does to a task in every status, as the program has it.
+#[derive(Debug, Clone)]
+pub struct Transition {
+    /// Its name, in small letters.
+    pub operation: String,
+    /// The status before.
+    pub before: &'static str,
+    /// Whether it changes anything.
+    pub applies: bool,
+    /// The status afterwards.
+    pub after: &'static str,
+    /// What is told of it.
+    pub event: Option<&'static str>,
+    /// `refused`, `unchanged` or `nothing`, where it changes nothing.
+    pub otherwise: String,
+}
+
+/// The table of transitions, one row for each operation and status.
+pub fn transitions() -> Vec<Transition> {
+    let all = OPERATIONS.into_iter().flat_map(|operation| ALL.into_iter().map(move |status| (operation, status)));
+    all.map(|(operation, status)| {
+        let applies = operation.applies_to(status);
+        Transition {
+            operation: format!("{operation:?}").to_lowercase(),
+            before: status.word(),
+            applies,
+            after: if applies { operation.after(status).word() } else { status.word() },
+            event: operation.event().filter(|_| applies),
+            otherwise: format!("{:?}", operation.otherwise()).to_lowercase(),
+        }
+    })
+    .collect()
 }
 
 impl Config {

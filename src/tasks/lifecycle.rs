@@ -10,7 +10,6 @@ use super::{
 use crate::{
     db::{Tx, exec, on},
     error::{Error, Result},
-    events::kinds,
     ids::TaskId,
     protocol::task::PinSession,
 };
@@ -39,7 +38,7 @@ impl Queue {
         .bind(now)
         .bind(Operation::Start.to().word())
         .fetch_one(c))?;
-        tx.emit(kinds::task_changed("task:running", &row.told()));
+        tx.emit(row.told_of(Operation::Start));
         Ok(row)
     }
 
@@ -60,13 +59,13 @@ impl Queue {
         .bind(given(reason))
         .bind(Operation::Wait.to().word())
         .fetch_one(c))?;
-        tx.emit(kinds::task_changed("task:waiting_local_directory", &row.told()));
+        tx.emit(row.told_of(Operation::Wait));
         Ok(row)
     }
 
     /// Its daemon says where the agent's session can be taken up again. Nothing, if it is not at work.
     pub async fn pin(&self, tx: &mut Tx, task: TaskId, session: &PinSession) -> Result<()> {
-        if !hold(tx, task).await?.status.has_session() {
+        if !Operation::Pin.applies_to(hold(tx, task).await?.status) {
             return Ok(());
         }
         exec!(tx, |c| sqlx::query(

@@ -3,14 +3,14 @@
 use serde_json::Value;
 use sqlx::types::Json;
 
-use super::status::Status;
+use super::status::{Operation, Status};
 use crate::{
     db::{Session, Tx, on},
     error::{Error, Result},
-    events::kinds::TaskTold,
+    events::kinds::{self, TaskTold},
     identity::Insider,
     ids::{AgentId, ChatSessionId, CommentId, IssueId, RunId, RuntimeId, TaskId, UserId, WorkspaceId},
-    protocol::task::Task,
+    protocol::{event::Event, task::Task},
     time::Timestamp,
 };
 
@@ -87,6 +87,11 @@ impl Row {
             status: self.status.word(),
             failure_reason: self.failure_reason.clone().filter(|_| self.status == Status::Failed),
         }
+    }
+
+    /// The event that says what was done to it.
+    pub(super) fn told_of(&self, operation: Operation) -> Event {
+        kinds::task_changed(operation.event().unwrap_or("task:queued"), &self.told())
     }
 
     /// As somebody in its workspace reads it: what was said in another's chat is not theirs to know.

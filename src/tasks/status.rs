@@ -35,12 +35,37 @@ pub enum Operation {
     Start,
     /// Its daemon waits for a folder.
     Wait,
+    /// Its daemon says where the agent's session is.
+    Pin,
     /// Its daemon reports the end.
     Complete,
     /// Its daemon reports a bad end, or nobody hears of it any more.
     Fail,
     /// Somebody does not want it any more.
     Cancel,
+}
+
+/// Every operation.
+pub const OPERATIONS: [Operation; 8] = [
+    Operation::Claim,
+    Operation::Redeliver,
+    Operation::Start,
+    Operation::Wait,
+    Operation::Pin,
+    Operation::Complete,
+    Operation::Fail,
+    Operation::Cancel,
+];
+
+/// What whoever asks for an operation is told where it changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Otherwise {
+    /// That it cannot be done.
+    Refused,
+    /// How the task is, as if it had been done: who asks may have asked before.
+    Unchanged,
+    /// That there is nothing.
+    Nothing,
 }
 
 impl Operation {
@@ -50,16 +75,47 @@ impl Operation {
             Self::Claim => &[Queued],
             Self::Redeliver | Self::Wait => &[Dispatched],
             Self::Start => &[Dispatched, WaitingLocalDirectory],
+            Self::Pin => &[Dispatched, Running],
             Self::Complete => &[Running],
             Self::Fail => &[Dispatched, Running, WaitingLocalDirectory],
             Self::Cancel => &[Queued, Dispatched, Running, WaitingLocalDirectory],
         }
     }
 
-    /// The status afterwards.
+    /// What is told of it, if it changes the status.
+    pub const fn event(self) -> Option<&'static str> {
+        match self {
+            Self::Claim => Some("task:dispatch"),
+            Self::Start => Some("task:running"),
+            Self::Wait => Some("task:waiting_local_directory"),
+            Self::Complete => Some("task:completed"),
+            Self::Fail => Some("task:failed"),
+            Self::Cancel => Some("task:cancelled"),
+            Self::Redeliver | Self::Pin => None,
+        }
+    }
+
+    /// What is answered in every other status.
+    pub const fn otherwise(self) -> Otherwise {
+        match self {
+            Self::Start | Self::Wait => Otherwise::Refused,
+            Self::Pin | Self::Complete | Self::Fail | Self::Cancel => Otherwise::Unchanged,
+            Self::Claim | Self::Redeliver => Otherwise::Nothing,
+        }
+    }
+
+    /// The status afterwards; that of before, if it changes something else only.
+    pub const fn after(self, before: Status) -> Status {
+        match self {
+            Self::Pin => before,
+            _ => self.to(),
+        }
+    }
+
+    /// The status that it leads to. Saying where a session is leads nowhere.
     pub const fn to(self) -> Status {
         match self {
-            Self::Claim | Self::Redeliver => Dispatched,
+            Self::Claim | Self::Redeliver | Self::Pin => Dispatched,
             Self::Start => Running,
             Self::Wait => WaitingLocalDirectory,
             Self::Complete => Completed,
@@ -86,11 +142,6 @@ impl Status {
             Failed => "failed",
             Cancelled => "cancelled",
         }
-    }
-
-    /// Whether its daemon may say where the agent's session is.
-    pub const fn has_session(self) -> bool {
-        matches!(self, Dispatched | Running)
     }
 }
 
@@ -142,8 +193,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_a_terminal_status() {
-        use Operation::*;
-        for operation in [Claim, Redeliver, Start, Wait, Complete, Fail, Operation::Cancel] {
+        for operation in OPERATIONS {
             for ended in [Status::Completed, Status::Failed, Status::Cancelled] {
                 assert!(!operation.applies_to(ended), "{operation:?}");
             }

@@ -9,7 +9,6 @@ use crate::{
         sql::{Sql, Value},
     },
     error::{Error, Result},
-    events::kinds,
     ids::{AgentId, ChatSessionId, CommentId, IssueId, RunId, TaskId, WorkspaceId},
     tasks::{
         Queue, Row, agent_status,
@@ -103,7 +102,7 @@ impl Queue {
             self.refresh_agents(tx, &agents).await?;
         }
         for row in rows {
-            tx.emit(kinds::task_changed("task:cancelled", &row.told()));
+            tx.emit(row.told_of(Operation::Cancel));
             run::follow(tx, row).await?;
         }
         if !status_first {

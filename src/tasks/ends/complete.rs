@@ -8,7 +8,6 @@ use super::{Held, chat, issue, run};
 use crate::{
     db::{Tx, on},
     error::Result,
-    events::kinds,
     ids::{IssueId, TaskId},
     protocol::task::CompleteTask,
     tasks::{
@@ -63,7 +62,7 @@ impl Queue {
             chat::completed(tx, &held, &row, output).await?;
         }
         self.refresh_agents(tx, &BTreeSet::from([row.agent_id])).await?;
-        tx.emit(kinds::task_changed("task:completed", &row.told()));
+        tx.emit(row.told_of(Operation::Complete));
         run::follow(tx, &row).await?;
         self.count_end(tx, &row);
         Ok(row)

@@ -9,7 +9,7 @@ use super::{Held, chat, issue, run};
 use crate::{
     db::{Tx, on},
     error::{Error, Result},
-    events::{Control, kinds},
+    events::Control,
     ids::{IssueId, TaskId},
     protocol::task::FailTask,
     tasks::{
@@ -136,7 +136,7 @@ impl Queue {
             }
         }
         for row in &failed.rows {
-            tx.emit(kinds::task_changed("task:failed", &row.told()));
+            tx.emit(row.told_of(Operation::Fail));
         }
         for row in &failed.rows {
             run::follow(tx, row).await?;
