@@ -245,9 +245,10 @@ impl Lanes {
         workspaces.into_iter().filter_map(|workspace| map.get(&workspace).cloned()).collect()
     }
 
-    /// Drops lanes without followers and pages without readers.
+    /// Drops lanes and streams without followers, and pages without readers.
     pub(super) fn tidy(&self) {
         let now = Instant::now();
+        self.streams.tidy();
         self.map.lock().retain(|workspace, lane| {
             lane.pages.tidy(now);
             // Followers take their clone under this lock, so nobody holds one unseen.

@@ -112,9 +112,12 @@ impl Streams {
 
     /// The tasks that are listened to.
     pub(super) fn tasks(&self) -> Vec<TaskId> {
-        let mut open = self.open.lock();
-        open.retain(|_, open| open.stream.strong_count() > 0);
-        open.keys().copied().collect()
+        self.open.lock().keys().copied().collect()
+    }
+
+    /// Forgets those that nobody listens to any more.
+    pub(super) fn tidy(&self) {
+        self.open.lock().retain(|_, open| open.stream.strong_count() > 0);
     }
 
     /// What a task says, for its listeners; the ready frames.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     identity::{Driver, Role},
-    ids::{RuntimeId, UserId, WorkspaceId},
+    ids::{RuntimeId, TaskId, UserId, WorkspaceId},
     protocol::runtime::Presence,
     time::Timestamp,
 };
@@ -101,6 +101,21 @@ impl Fleet {
             Beat::Gone => Err(runtimes::runtime_not_found()),
             Beat::Recorded | Beat::TakenOffline => Ok(()),
         }
+    }
+
+    /// A daemon called for a task that it has from a runtime: it lives, and so does the task. Nobody waits
+    /// for what comes of that. A runtime that its daemon took offline stays so: its last words may come
+    /// after its goodbye.
+    pub fn hear_of_work(self: &Arc<Self>, driver: &Driver, runtime: Option<RuntimeId>, task: TaskId) {
+        self.hear_of_task(task);
+        let Some(runtime) = runtime else { return };
+        let (fleet, driver) = (self.clone(), driver.clone());
+        tokio::spawn(async move {
+            let long_ago = Contact { since: Timestamp(0), connection: 0 };
+            if let Err(error) = fleet.note(&driver, runtime, long_ago, Kind::Call).await {
+                tracing::debug!(%runtime, %error, "noting a call for a task");
+            }
+        });
     }
 
     /// As [`Fleet::hear_of`], for the call after a restart: owners and admins may make it as well, but

@@ -23,6 +23,7 @@ pub struct Voice {
     pub id: TaskId,
     pub workspace_id: WorkspaceId,
     pub agent_id: AgentId,
+    pub runtime_id: Option<RuntimeId>,
     pub origin_runtime_id: RuntimeId,
     pub owner_id: Option<UserId>,
     pub daemon_id: String,
@@ -39,7 +40,7 @@ pub struct Voice {
 /// The voice of a task of any workspace.
 pub async fn voice(db: &mut Session, task: TaskId) -> Result<Option<Voice>> {
     on!(db, |c| sqlx::query_as(
-        "SELECT t.id, t.workspace_id, t.agent_id, t.origin_runtime_id, t.owner_id, t.daemon_id, t.status,
+        "SELECT t.id, t.workspace_id, t.agent_id, t.runtime_id, t.origin_runtime_id, t.owner_id, t.daemon_id, t.status,
              t.issue_id, t.chat_session_id, COALESCE(s.creator_id, t.initiator_user_id) AS creator,
              CASE WHEN a.id IS NULL THEN t.private_to WHEN a.visibility = 'private' THEN a.owner_id END AS private_to
          FROM task t LEFT JOIN agent a ON a.id = t.agent_id LEFT JOIN chat_session s ON s.id = t.chat_session_id
@@ -92,7 +93,7 @@ impl Queue {
     pub async fn hear(&self, driver: &Driver, task: TaskId) -> Result<Voice> {
         let voice = self.db.read(async move |db| voice(db, task).await).await?.ok_or_else(row::not_found)?;
         self.fleet.require_works(voice.workspace_id, voice.owner_id, &voice.daemon_id, driver).await?;
-        self.fleet.hear_of_task(task);
+        self.fleet.hear_of_work(driver, voice.runtime_id, task);
         Ok(voice)
     }
 }
