@@ -93,6 +93,39 @@ impl Limit {
     }
 }
 
+/// Why tasks were found, which has to hold still when they end.
+#[derive(Clone, Copy)]
+enum Finding {
+    /// They are beyond it.
+    Overdue(&'static Limit),
+    /// Nothing has been heard of them since.
+    Forsaken(Timestamp),
+}
+
+impl Finding {
+    fn failure(self) -> Failure {
+        match self {
+            Self::Overdue(limit) => Failure::found(limit.error, limit.reason),
+            Self::Forsaken(_) => Failure::found("runtime went offline", reasons::RUNTIME_OFFLINE),
+        }
+    }
+
+    /// Those of some tasks, held by now, of which it holds.
+    async fn still(self, tx: &mut Tx, mut rows: Vec<Row>) -> Result<Vec<Row>> {
+        match self {
+            Self::Overdue(limit) => {
+                let now = tx.now();
+                rows.retain(|row| limit.is_passed(row, now));
+            }
+            Self::Forsaken(silent) => {
+                let forsaken: BTreeSet<TaskId> = forsaken(tx, silent).await?.iter().map(|task| task.id).collect();
+                rows.retain(|row| forsaken.contains(&row.id));
+            }
+        }
+        Ok(rows)
+    }
+}
+
 #[derive(sqlx::FromRow)]
 struct Found {
     id: TaskId,
@@ -100,8 +133,12 @@ struct Found {
 }
 
 impl Queue {
-    /// Ends what has taken too long; how many.
+    /// Ends what has taken too long; how many. Not right after the hub was away: nobody could claim, start
+    /// or report anything meanwhile, and whoever waits does so now.
     pub(super) async fn sweep_overdue(self: &Arc<Self>) -> Result<usize> {
+        if self.fleet.silent_since().is_none() {
+            return Ok(0);
+        }
         let mut count = 0;
         for limit in &LIMITS {
             let before = self.db.clock().now().minus(limit.within);
@@ -109,8 +146,7 @@ impl Queue {
                 .db
                 .read(async move |db| on!(db, |c| sqlx::query_as(limit.sql).bind(before).bind(MOST).fetch_all(c)))
                 .await?;
-            let failure = Failure::found(limit.error, limit.reason);
-            count += self.end_found(found, &failure, move |row, now| limit.is_passed(row, now)).await;
+            count += self.end_found(found, Finding::Overdue(limit)).await;
         }
         Ok(count)
     }
@@ -133,27 +169,20 @@ impl Queue {
         };
         let lost = found.into_iter().filter(|task| !living.contains(&task.runtime_id) && !heard.contains(&task.id));
         let lost: Vec<Found> = lost.map(|Forsaken { id, workspace_id, .. }| Found { id, workspace_id }).collect();
-        let failure = Failure::found("runtime went offline", reasons::RUNTIME_OFFLINE);
-        Ok(self.end_found(lost, &failure, move |row, _| is_forsaken(row, silent)).await)
+        Ok(self.end_found(lost, Finding::Forsaken(silent)).await)
     }
 
     /// Tasks that were found fail, if they still are what they were found to be. What goes wrong in one
     /// workspace keeps nothing else from being done.
-    async fn end_found(
-        self: &Arc<Self>,
-        found: Vec<Found>,
-        failure: &Failure,
-        still: impl Fn(&Row, Timestamp) -> bool + Clone + Send + Sync + 'static,
-    ) -> usize {
+    async fn end_found(self: &Arc<Self>, found: Vec<Found>, finding: Finding) -> usize {
         let mut by_workspace: BTreeMap<WorkspaceId, Vec<TaskId>> = BTreeMap::new();
         found.into_iter().for_each(|task| by_workspace.entry(task.workspace_id).or_default().push(task.id));
         let mut count = 0;
         for (workspace, tasks) in by_workspace {
             for tasks in tasks.chunks(TOGETHER) {
-                let (queue, failure, tasks, still) = (self.clone(), failure.clone(), tasks.to_vec(), still.clone());
-                let ended = self
-                    .db
-                    .write(workspace, async move |tx| queue.end_now(tx, workspace, &tasks, &failure, &still).await);
+                let (queue, tasks) = (self.clone(), tasks.to_vec());
+                let ended =
+                    self.db.write(workspace, async move |tx| queue.end_now(tx, workspace, &tasks, finding).await);
                 match ended.await {
                     Ok(ended) => count += ended,
                     Err(error) => tracing::warn!(%workspace, %error, "ending tasks that are overdue"),
@@ -168,18 +197,18 @@ impl Queue {
         tx: &mut Tx,
         workspace: WorkspaceId,
         tasks: &[TaskId],
-        failure: &Failure,
-        still: &(impl Fn(&Row, Timestamp) -> bool + Sync),
+        finding: Finding,
     ) -> Result<usize> {
         let planned = find_all(tx, tasks).await?;
         let held = Held::take(tx, workspace, &planned).await?;
-        let now = tx.now();
-        let mut rows = find_all(tx, tasks).await?;
-        rows.retain(|row| held.has(row.agent_id) && still(row, now));
+        let rows = find_all(tx, tasks).await?;
+        let mut rows = finding.still(tx, rows).await?;
+        rows.retain(|row| held.has(row.agent_id));
         if rows.is_empty() {
             return Ok(0);
         }
-        let failed = self.fail_all(tx, &held, rows, failure).await?;
+        let failure = finding.failure();
+        let failed = self.fail_all(tx, &held, rows, &failure).await?;
         let (count, retried, error) = (failed.rows.len(), failed.retried.len(), failure.in_words().to_owned());
         tx.after_commit(move || tracing::info!(%workspace, tasks = count, retried, error, "tasks failed"));
         Ok(count)
@@ -208,11 +237,6 @@ async fn forsaken(db: &mut Session, silent: Timestamp) -> Result<Vec<Forsaken>> 
     .bind(silent)
     .bind(MOST)
     .fetch_all(c))
-}
-
-fn is_forsaken(row: &Row, silent: Timestamp) -> bool {
-    let last = row.started_at.max(row.dispatched_at);
-    super::status::Operation::Fail.applies_to(row.status) && last.is_some_and(|last| last < silent)
 }
 
 /// Some tasks, by the time they were made.
