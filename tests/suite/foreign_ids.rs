@@ -66,6 +66,7 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("POST", "/api/issues/{issue}/tasks/{task}/cancel", "issue not found"),
     ("POST", "/api/issues/{own_issue}/tasks/{task}/cancel", "task not found"),
     ("POST", "/api/issues/{own_issue}/tasks/{own_task}/cancel", "task not found"),
+    ("GET", "/api/tasks/{task}/messages", "task not found"),
     ("POST", "/api/tasks/{task}/cancel", "task not found"),
     ("PUT", "/api/comments/{comment}", "comment not found"),
     ("DELETE", "/api/comments/{comment}", "comment not found"),
@@ -131,6 +132,7 @@ const FIELDS: &[(&str, &str, &str, &str, &str)] = &[
     ("POST", "/api/issues/quick-create", r#"{"prompt":"x","agent_id":"{own_agent}"}"#, "project_id", "project"),
     ("POST", "/api/issues/quick-create", r#"{"prompt":"x","agent_id":"{own_agent}"}"#, "parent_issue_id", "issue"),
     ("POST", "/api/issues/{own_issue}/comments", r#"{"content":"x"}"#, "parent_id", "comment"),
+    ("POST", "/api/issues", r#"{"title":"x","origin_type":"quick_create"}"#, "origin_id", "task"),
 ];
 
 /// Whose addresses have to be in the table.

@@ -107,7 +107,7 @@ async fn issues_have_the_fields_that_clients_read(backend: Backend) {
     let wish = json!({
         "title": "Second", "description": "d", "status": "backlog", "priority": "urgent", "assignee_type": "member",
         "assignee_id": me(&hub).await, "start_date": "2026-01-02", "due_date": "2026-01-03T00:00:00Z",
-        "parent_issue_id": made["id"], "origin_type": "quick_create", "origin_id": Uuid::new_v4(),
+        "parent_issue_id": made["id"],
     });
     let second = create(&hub, wish).await;
     assert_eq!((&second["start_date"], &second["due_date"]), (&json!("2026-01-02"), &json!("2026-01-03")));
