@@ -23,6 +23,7 @@ mod members;
 mod metrics;
 mod origin;
 mod pages;
+mod profiles;
 mod projects;
 mod quick_create;
 mod request_log;

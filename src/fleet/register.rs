@@ -1,30 +1,27 @@
 //! Registration and deregistration.
 //!
-//! A row's identity is (workspace, owner, daemon id, provider): registering is an upsert with a
-//! stable id, and another person who registers the same daemon id gets rows of their own. All
-//! entries are stored or none.
+//! A row's identity is (workspace, owner, daemon id, provider), and of a custom runtime its profile
+//! instead of the provider: registering is an upsert with a stable id, and another person who registers
+//! the same daemon id gets rows of their own. All entries are stored or none.
 
 use std::{collections::HashSet, sync::Arc};
 
-use serde_json::json;
-use sqlx::types::Json;
-use uuid::Uuid;
-
 use super::{
     Fleet,
+    enrol::{self, Entry},
     lease::State,
     liveness::Touched,
     presence::presence_of,
-    runtimes::{self, OFFLINE, ONLINE, Row},
+    runtimes::{self, ONLINE, Row},
 };
 use crate::{
-    db::{Tx, exec, on},
+    db::exec,
     error::{Error, Result},
     events::{Control, kinds},
     identity::{Driver, Role, members, workspaces},
-    ids::{RuntimeId, UserId, WorkspaceId},
+    ids::{RuntimeId, WorkspaceId},
     protocol::{
-        daemon::{Register, RegisterRuntime, Registered, WorkspaceRepos},
+        daemon::{Register, Registered, WorkspaceRepos},
         event::Actor,
         runtime::Presence,
     },
@@ -36,15 +33,6 @@ const KEY_CHARS: usize = 255;
 const TEXT_CHARS: usize = 512;
 /// Entries of one registration at most.
 const ENTRIES: usize = 256;
-
-/// One entry, normalised.
-struct Entry {
-    provider: String,
-    name: String,
-    device_info: String,
-    status: &'static str,
-    metadata: serde_json::Value,
-}
 
 impl Fleet {
     /// Registers what a daemon can drive; who drives it owns the rows.
@@ -84,8 +72,8 @@ impl Fleet {
         if !driver.is(workspace, &daemon_id) {
             return Err(Error::forbidden("daemon_id_mismatch", "daemon_id does not match the daemon token"));
         }
-        let entries: Vec<Entry> = request.runtimes.iter().map(|entry| normalise(entry, &request)).collect();
-        if daemon_id.chars().count() > KEY_CHARS || entries.iter().any(|e| e.provider.chars().count() > KEY_CHARS) {
+        let mut providers = request.runtimes.iter().map(enrol::provider);
+        if daemon_id.chars().count() > KEY_CHARS || providers.any(|name| name.chars().count() > KEY_CHARS) {
             return Err(Error::invalid("too_long", format!("daemon_id and type have at most {KEY_CHARS} characters")));
         }
         let texts = [&request.device_name, &request.cli_version, &request.launched_by];
@@ -93,24 +81,24 @@ impl Fleet {
         if texts.into_iter().chain(entry_texts).any(|text| text.chars().count() > TEXT_CHARS) {
             return Err(Error::invalid("too_long", format!("names and versions have at most {TEXT_CHARS} characters")));
         }
-        let profiles: Vec<String> = request.runtimes.iter().map(|entry| entry.profile_id.trim().to_owned()).collect();
 
         let (rows, home) = self
             .db
             .write(workspace, async move |tx| {
                 members::require(tx, workspace, user).await?;
                 let home = workspaces::get(tx, workspace).await?;
-                refuse_unknown_profiles(&profiles)?;
-                // In the order of their keys, so that two registrations of one daemon queue up
-                // instead of deadlocking.
+                let profiles = enrol::profiles_of(tx, workspace, &request.runtimes).await?;
+                let entries = request.runtimes.iter().zip(&profiles);
+                let entries: Vec<Entry> =
+                    entries.map(|(entry, profile)| Entry::new(entry, &request, profile.as_ref())).collect();
                 let mut order: Vec<usize> = (0..entries.len()).collect();
-                order.sort_by(|a, b| entries[*a].provider.cmp(&entries[*b].provider));
+                order.sort_by(|a, b| entries[*a].key().cmp(&entries[*b].key()));
                 let mut rows: Vec<Option<Row>> = vec![None; entries.len()];
                 for index in order {
-                    rows[index] = Some(upsert(tx, workspace, user, &daemon_id, &entries[index]).await?);
+                    rows[index] = Some(enrol::upsert(tx, workspace, user, &daemon_id, &entries[index]).await?);
                 }
                 let rows: Vec<Row> = rows.into_iter().flatten().collect();
-                // Two entries of one provider are one row.
+                // Two entries of one provider or profile are one row.
                 let mut seen = HashSet::new();
                 let distinct = rows.iter().filter(|row| seen.insert(row.id));
                 let wire: Vec<_> = distinct.cloned().map(|row| row.wire(None)).collect();
@@ -228,94 +216,4 @@ impl Fleet {
         }
         Ok(())
     }
-}
-
-fn normalise(entry: &RegisterRuntime, request: &Register) -> Entry {
-    let device = request.device_name.trim();
-    let provider = match entry.r#type.trim().to_lowercase() {
-        blank if blank.is_empty() => "unknown".to_owned(),
-        provider => provider,
-    };
-    let name = match (entry.name.trim(), device) {
-        ("", "") => provider.clone(),
-        ("", device) => format!("{provider} ({device})"),
-        (name, _) => name.to_owned(),
-    };
-    let device_info = match (device, entry.version.as_str()) {
-        (device, "") => device.to_owned(),
-        ("", version) => version.to_owned(),
-        (device, version) => format!("{device} · {version}"),
-    };
-    Entry {
-        provider,
-        name,
-        device_info,
-        status: if entry.status == OFFLINE { OFFLINE } else { ONLINE },
-        metadata: json!({
-            "version": entry.version,
-            "cli_version": request.cli_version,
-            "launched_by": request.launched_by,
-        }),
-    }
-}
-
-/// No workspace has custom profiles yet, so every one that is named is unknown.
-fn refuse_unknown_profiles(profiles: &[String]) -> Result<()> {
-    let Some(profile) = profiles.iter().find(|profile| !profile.is_empty()) else {
-        return Ok(());
-    };
-    if profile.parse::<Uuid>().is_err() {
-        return Err(Error::invalid("invalid_profile_id", "invalid profile_id"));
-    }
-    Err(Error::invalid("unknown_runtime_profile", format!("unknown runtime profile: {profile}")))
-}
-
-async fn upsert(tx: &mut Tx, workspace: WorkspaceId, owner: UserId, daemon_id: &str, entry: &Entry) -> Result<Row> {
-    adopt(tx, workspace, owner, daemon_id, &entry.provider).await?;
-    let now = tx.now();
-    let offline_at = (entry.status == OFFLINE).then_some(now);
-    on!(tx, |c| sqlx::query_as(
-        "INSERT INTO agent_runtime
-             (id, workspace_id, owner_id, daemon_id, daemon_id_folded, provider, name, status, offline_at,
-              device_info, metadata, last_seen_at, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12)
-         ON CONFLICT (workspace_id, owner_id, daemon_id, provider) WHERE profile_id IS NULL DO UPDATE SET
-             name = excluded.name, status = excluded.status,
-             offline_cause = NULL, offline_at = excluded.offline_at,
-             device_info = excluded.device_info, metadata = excluded.metadata,
-             last_seen_at = excluded.last_seen_at, updated_at = excluded.updated_at
-         RETURNING *"
-    )
-    .bind(RuntimeId::fresh())
-    .bind(workspace)
-    .bind(owner)
-    .bind(daemon_id)
-    .bind(daemon_id.to_lowercase())
-    .bind(&entry.provider)
-    .bind(&entry.name)
-    .bind(entry.status)
-    .bind(offline_at)
-    .bind(&entry.device_info)
-    .bind(Json(&entry.metadata))
-    .bind(now)
-    .fetch_one(c))
-}
-
-/// Gives an ownerless row to the first who registers it, unless they have one of their own.
-async fn adopt(tx: &mut Tx, workspace: WorkspaceId, owner: UserId, daemon_id: &str, provider: &str) -> Result<()> {
-    exec!(tx, |c| sqlx::query(
-        "UPDATE agent_runtime SET owner_id = $4
-         WHERE id = (SELECT id FROM agent_runtime
-                     WHERE workspace_id = $1 AND daemon_id = $2 AND provider = $3
-                       AND owner_id IS NULL AND profile_id IS NULL
-                     ORDER BY created_at, id LIMIT 1)
-           AND NOT EXISTS (SELECT 1 FROM agent_runtime
-                           WHERE workspace_id = $1 AND daemon_id = $2 AND provider = $3
-                             AND owner_id = $4 AND profile_id IS NULL)"
-    )
-    .bind(workspace)
-    .bind(daemon_id)
-    .bind(provider)
-    .bind(owner))?;
-    Ok(())
 }

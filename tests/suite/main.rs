@@ -29,6 +29,7 @@ mod nodes;
 mod outages;
 mod people_api;
 mod polling;
+mod profiles;
 mod records;
 mod sequence;
 mod sessions;
