@@ -21,3 +21,7 @@ CREATE TABLE runtime_profile (
 CREATE INDEX runtime_profile_by_workspace ON runtime_profile (workspace_id, created_at, id);
 -- What a profile's end takes with it. No foreign key: who removes a profile removes its runtimes first.
 CREATE INDEX agent_runtime_by_profile ON agent_runtime (profile_id) WHERE profile_id IS NOT NULL;
+
+-- What a runtime's end, or its going on under another name, means for work that is over, and for chats.
+CREATE INDEX task_over_on_runtime ON task (runtime_id) WHERE status IN ('completed', 'failed', 'cancelled');
+CREATE INDEX chat_session_by_runtime ON chat_session (runtime_id) WHERE runtime_id IS NOT NULL;

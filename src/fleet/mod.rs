@@ -17,6 +17,7 @@ mod gone;
 mod heartbeat;
 mod lease;
 mod liveness;
+mod merge;
 mod metrics;
 mod notes;
 mod presence;

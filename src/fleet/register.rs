@@ -11,11 +11,12 @@ use super::{
     enrol::{self, Entry},
     lease::State,
     liveness::Touched,
+    merge::{self, Machine, TakenOver},
     presence::presence_of,
     runtimes::{self, ONLINE, Row},
 };
 use crate::{
-    db::exec,
+    db::{Tx, exec},
     error::{Error, Result},
     events::{Control, kinds},
     identity::{Driver, Role, members, workspaces},
@@ -25,6 +26,7 @@ use crate::{
         event::Actor,
         runtime::Presence,
     },
+    workspace::agents::rebind,
 };
 
 /// Characters of a daemon id or provider at most; they are index keys.
@@ -72,6 +74,9 @@ impl Fleet {
         if !driver.is(workspace, &daemon_id) {
             return Err(Error::forbidden("daemon_id_mismatch", "daemon_id does not match the daemon token"));
         }
+        if request.legacy_daemon_ids.as_ref().is_some_and(|names| names.len() > ENTRIES) {
+            return Err(Error::invalid("too_many_legacy_daemon_ids", format!("at most {ENTRIES} legacy_daemon_ids")));
+        }
         let mut providers = request.runtimes.iter().map(enrol::provider);
         if daemon_id.chars().count() > KEY_CHARS || providers.any(|name| name.chars().count() > KEY_CHARS) {
             return Err(Error::invalid("too_long", format!("daemon_id and type have at most {KEY_CHARS} characters")));
@@ -82,6 +87,7 @@ impl Fleet {
             return Err(Error::invalid("too_long", format!("names and versions have at most {TEXT_CHARS} characters")));
         }
 
+        let fleet = self.clone();
         let (rows, home) = self
             .db
             .write(workspace, async move |tx| {
@@ -93,16 +99,31 @@ impl Fleet {
                     entries.map(|(entry, profile)| Entry::new(entry, &request, profile.as_ref())).collect();
                 let mut order: Vec<usize> = (0..entries.len()).collect();
                 order.sort_by(|a, b| entries[*a].key().cmp(&entries[*b].key()));
+                let machine = Machine {
+                    workspace,
+                    owner: user,
+                    daemon_id: &daemon_id,
+                    device: request.device_name.trim(),
+                    former: request.legacy_daemon_ids.as_deref(),
+                };
+                let held = merge::hold(tx, &machine, &entries).await?;
                 let mut rows: Vec<Option<Row>> = vec![None; entries.len()];
                 for index in order {
                     rows[index] = Some(enrol::upsert(tx, workspace, user, &daemon_id, &entries[index]).await?);
                 }
-                let rows: Vec<Row> = rows.into_iter().flatten().collect();
+                let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
+                let taken = merge::take_over(tx, &machine, held, &rows).await?;
+                for row in &mut rows {
+                    if let Some(changed) = taken.changed.get(&row.id) {
+                        row.clone_from(changed);
+                    }
+                }
                 // Two entries of one provider or profile are one row.
                 let mut seen = HashSet::new();
                 let distinct = rows.iter().filter(|row| seen.insert(row.id));
                 let wire: Vec<_> = distinct.cloned().map(|row| row.wire(None)).collect();
                 tx.emit(kinds::runtimes_registered(workspace, &wire));
+                fleet.tell_taken_over(tx, workspace, taken).await?;
                 Ok((rows, home))
             })
             .await?;
@@ -113,6 +134,23 @@ impl Fleet {
             repos: home.repos,
             settings: home.settings,
         })
+    }
+
+    /// Tells of what a registration took over, once the new runtimes are told.
+    async fn tell_taken_over(
+        self: &Arc<Self>,
+        tx: &mut Tx,
+        workspace: WorkspaceId,
+        mut taken: TakenOver,
+    ) -> Result<()> {
+        rebind::announce(tx, std::mem::take(&mut taken.agents)).await?;
+        for gone in &taken.gone {
+            tx.emit(kinds::runtime_deleted(workspace, Actor::System, gone.id));
+        }
+        self.bid_farewell(tx, taken.gone.clone());
+        let nodes = self.nodes.clone();
+        tx.after_commit(move || taken.wake(&nodes));
+        Ok(())
     }
 
     /// What follows a registration: every node reads the rows anew, and they are known to live.

@@ -66,10 +66,14 @@ pub struct Failed {
 impl Queue {
     /// Its daemon reports a bad end. Nothing changes, if it is over already.
     pub async fn fail(self: &Arc<Self>, tx: &mut Tx, task: TaskId, failure: &Failure) -> Result<Row> {
-        let row = super::find(tx, task).await?.ok_or_else(super::not_found)?;
-        let seats = BTreeSet::from_iter(row.runtime_id);
-        let held = Held::take(tx, row.workspace_id, &seats, &[row.agent_id]).await?;
+        let planned = super::find(tx, task).await?.ok_or_else(super::not_found)?;
+        let seats = BTreeSet::from_iter(planned.runtime_id);
+        let held = Held::take(tx, planned.workspace_id, &seats, &[planned.agent_id]).await?;
         let row = hold(tx, task).await?;
+        // Taken over by another runtime meanwhile, where it may be tried again.
+        if row.runtime_id != planned.runtime_id {
+            return Err(Error::PlanChanged);
+        }
         if !Operation::Fail.applies_to(row.status) {
             return Ok(row);
         }

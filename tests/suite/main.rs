@@ -25,6 +25,7 @@ mod house;
 mod leases;
 mod liveness;
 mod membership;
+mod merges;
 mod nodes;
 mod outages;
 mod people_api;
