@@ -97,6 +97,8 @@ ids! {
     RunId,
     /// Something a daemon can drive: one agent CLI on one machine.
     RuntimeId,
+    /// A custom kind of runtime.
+    RuntimeProfileId,
     /// One logged state event.
     EventId,
 }

@@ -59,3 +59,5 @@ ALTER TABLE task ADD COLUMN private_to blob;
 
 -- What came of a chat's task, to be found by it.
 CREATE INDEX chat_message_by_task ON chat_message (task_id) WHERE task_id IS NOT NULL;
+-- What one runtime used; a merge gives it to another.
+CREATE INDEX task_usage_by_runtime ON task_usage (runtime_id);

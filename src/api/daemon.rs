@@ -61,11 +61,10 @@ pub async fn repos(State(api): State<Api>, caller: Caller, segment: Segment) -> 
     api.fleet.repos(workspace, &caller.driver()).await.map(ok)
 }
 
-/// A workspace's enabled custom profiles: none can be made yet.
+/// A workspace's enabled runtime profiles.
 pub async fn runtime_profiles(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let workspace = extract::id(&segment, "workspace_id")?;
-    api.fleet.require_member(workspace, &caller.driver()).await?;
-    Ok(ok(json!({ "workspace_id": workspace, "runtime_profiles": [] })))
+    api.fleet.enabled_profiles(workspace, &caller.driver()).await.map(ok)
 }
 
 /// Ends tasks that a restarted daemon left behind.

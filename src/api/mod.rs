@@ -25,6 +25,7 @@ mod metrics;
 mod origin;
 mod pages;
 mod patience;
+mod profiles;
 mod projects;
 mod quick_create;
 mod request_log;

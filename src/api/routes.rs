@@ -17,8 +17,8 @@ use super::{
     Api, Settings, agents, attachments, autopilots, chats, comments, daemon, daemon_tasks, daemon_tokens, events,
     gc_checks,
     guard::{Access, guard},
-    health, issues, me, members, metrics, pages, projects, quick_create, request_log, runtimes, session, skills,
-    sockets, squads, tasks, tokens, workspaces,
+    health, issues, me, members, metrics, pages, profiles, projects, quick_create, request_log, runtimes, session,
+    skills, sockets, squads, tasks, tokens, workspaces,
 };
 use crate::error::Error;
 
@@ -81,6 +81,12 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/workspaces/{id}/daemon-tokens", People, get(daemon_tokens::list));
     add(Method::POST, "/api/workspaces/{id}/daemon-tokens", People, post(daemon_tokens::create));
     add(Method::DELETE, "/api/workspaces/{id}/daemon-tokens/{token}", People, delete(daemon_tokens::revoke));
+    add(Method::GET, "/api/workspaces/{id}/runtime-profiles", PeopleAndAgents, get(profiles::list));
+    add(Method::POST, "/api/workspaces/{id}/runtime-profiles", People, post(profiles::create));
+    add(Method::GET, "/api/workspaces/{id}/runtime-profiles/{profile}", PeopleAndAgents, get(profiles::get));
+    add(Method::PATCH, "/api/workspaces/{id}/runtime-profiles/{profile}", People, patch(profiles::patch));
+    add(Method::PUT, "/api/workspaces/{id}/runtime-profiles/{profile}", People, put(profiles::patch));
+    add(Method::DELETE, "/api/workspaces/{id}/runtime-profiles/{profile}", People, delete(profiles::delete));
 
     add(Method::GET, "/api/agents", PeopleAndAgents, get(agents::list));
     add(Method::POST, "/api/agents", People, post(agents::create));

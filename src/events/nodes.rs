@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::ids::{RuntimeId, TaskId, UserId, WorkspaceId};
+use crate::ids::{RuntimeId, RuntimeProfileId, TaskId, UserId, WorkspaceId};
 
 /// A message to every node, this one included.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +30,13 @@ pub enum Control {
     RuntimesTaken {
         /// Which.
         ids: Vec<RuntimeId>,
+    },
+    /// A workspace's runtime profiles changed; its daemons fetch them anew.
+    ProfilesChanged {
+        /// Whose.
+        workspace: WorkspaceId,
+        /// Which.
+        profile: RuntimeProfileId,
     },
     /// There is a task to claim; whoever drives the runtime is woken.
     TaskAvailable {

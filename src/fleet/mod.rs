@@ -9,15 +9,19 @@
 //! ```
 
 mod brake;
+mod enrol;
 mod evidence;
 mod facts;
 mod flush;
+mod gone;
 mod heartbeat;
 mod lease;
 mod liveness;
+mod merge;
 mod metrics;
 mod notes;
 mod presence;
+pub mod profiles;
 mod register;
 mod removal;
 mod revoke;
@@ -45,6 +49,7 @@ use crate::{
     protocol::daemon::{HEARTBEAT_ACK, Outbound, gone_ack},
 };
 
+pub use gone::Gone;
 pub use heartbeat::{Beat, Contact};
 pub use liveness::{Health, Liveness};
 pub use metrics::Metrics;

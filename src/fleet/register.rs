@@ -1,33 +1,32 @@
 //! Registration and deregistration.
 //!
-//! A row's identity is (workspace, owner, daemon id, provider): registering is an upsert with a
-//! stable id, and another person who registers the same daemon id gets rows of their own. All
-//! entries are stored or none.
+//! A row's identity is (workspace, owner, daemon id, provider), and of a custom runtime its profile
+//! instead of the provider: registering is an upsert with a stable id, and another person who registers
+//! the same daemon id gets rows of their own. All entries are stored or none.
 
 use std::{collections::HashSet, sync::Arc};
 
-use serde_json::json;
-use sqlx::types::Json;
-use uuid::Uuid;
-
 use super::{
     Fleet,
+    enrol::{self, Entry},
     lease::State,
     liveness::Touched,
+    merge::{self, Machine, TakenOver},
     presence::presence_of,
-    runtimes::{self, OFFLINE, ONLINE, Row},
+    runtimes::{self, ONLINE, Row},
 };
 use crate::{
-    db::{Tx, exec, on},
+    db::{Tx, exec},
     error::{Error, Result},
     events::{Control, kinds},
     identity::{Driver, Role, members, workspaces},
-    ids::{RuntimeId, UserId, WorkspaceId},
+    ids::{RuntimeId, WorkspaceId},
     protocol::{
-        daemon::{Register, RegisterRuntime, Registered, WorkspaceRepos},
+        daemon::{Register, Registered, WorkspaceRepos},
         event::Actor,
         runtime::Presence,
     },
+    workspace::agents::rebind,
 };
 
 /// Characters of a daemon id or provider at most; they are index keys.
@@ -36,15 +35,6 @@ const KEY_CHARS: usize = 255;
 const TEXT_CHARS: usize = 512;
 /// Entries of one registration at most.
 const ENTRIES: usize = 256;
-
-/// One entry, normalised.
-struct Entry {
-    provider: String,
-    name: String,
-    device_info: String,
-    status: &'static str,
-    metadata: serde_json::Value,
-}
 
 impl Fleet {
     /// Registers what a daemon can drive; who drives it owns the rows.
@@ -84,8 +74,11 @@ impl Fleet {
         if !driver.is(workspace, &daemon_id) {
             return Err(Error::forbidden("daemon_id_mismatch", "daemon_id does not match the daemon token"));
         }
-        let entries: Vec<Entry> = request.runtimes.iter().map(|entry| normalise(entry, &request)).collect();
-        if daemon_id.chars().count() > KEY_CHARS || entries.iter().any(|e| e.provider.chars().count() > KEY_CHARS) {
+        if request.legacy_daemon_ids.as_ref().is_some_and(|names| names.len() > ENTRIES) {
+            return Err(Error::invalid("too_many_legacy_daemon_ids", format!("at most {ENTRIES} legacy_daemon_ids")));
+        }
+        let mut providers = request.runtimes.iter().map(enrol::provider);
+        if daemon_id.chars().count() > KEY_CHARS || providers.any(|name| name.chars().count() > KEY_CHARS) {
             return Err(Error::invalid("too_long", format!("daemon_id and type have at most {KEY_CHARS} characters")));
         }
         let texts = [&request.device_name, &request.cli_version, &request.launched_by];
@@ -93,28 +86,44 @@ impl Fleet {
         if texts.into_iter().chain(entry_texts).any(|text| text.chars().count() > TEXT_CHARS) {
             return Err(Error::invalid("too_long", format!("names and versions have at most {TEXT_CHARS} characters")));
         }
-        let profiles: Vec<String> = request.runtimes.iter().map(|entry| entry.profile_id.trim().to_owned()).collect();
 
+        let fleet = self.clone();
         let (rows, home) = self
             .db
             .write(workspace, async move |tx| {
                 members::require(tx, workspace, user).await?;
                 let home = workspaces::get(tx, workspace).await?;
-                refuse_unknown_profiles(&profiles)?;
-                // In the order of their keys, so that two registrations of one daemon queue up
-                // instead of deadlocking.
+                let profiles = enrol::profiles_of(tx, workspace, &request.runtimes).await?;
+                let entries = request.runtimes.iter().zip(&profiles);
+                let entries: Vec<Entry> =
+                    entries.map(|(entry, profile)| Entry::new(entry, &request, profile.as_ref())).collect();
                 let mut order: Vec<usize> = (0..entries.len()).collect();
-                order.sort_by(|a, b| entries[*a].provider.cmp(&entries[*b].provider));
+                order.sort_by(|a, b| entries[*a].key().cmp(&entries[*b].key()));
+                let machine = Machine {
+                    workspace,
+                    owner: user,
+                    daemon_id: &daemon_id,
+                    device: request.device_name.trim(),
+                    former: request.legacy_daemon_ids.as_deref(),
+                };
+                let held = merge::hold(tx, &machine, &entries).await?;
                 let mut rows: Vec<Option<Row>> = vec![None; entries.len()];
                 for index in order {
-                    rows[index] = Some(upsert(tx, workspace, user, &daemon_id, &entries[index]).await?);
+                    rows[index] = Some(enrol::upsert(tx, workspace, user, &daemon_id, &entries[index]).await?);
                 }
-                let rows: Vec<Row> = rows.into_iter().flatten().collect();
-                // Two entries of one provider are one row.
+                let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
+                let taken = merge::take_over(tx, &machine, held, &rows).await?;
+                for row in &mut rows {
+                    if let Some(changed) = taken.changed.get(&row.id) {
+                        row.clone_from(changed);
+                    }
+                }
+                // Two entries of one provider or profile are one row.
                 let mut seen = HashSet::new();
                 let distinct = rows.iter().filter(|row| seen.insert(row.id));
                 let wire: Vec<_> = distinct.cloned().map(|row| row.wire(None)).collect();
                 tx.emit(kinds::runtimes_registered(workspace, &wire));
+                fleet.tell_taken_over(tx, workspace, taken).await?;
                 Ok((rows, home))
             })
             .await?;
@@ -125,6 +134,23 @@ impl Fleet {
             repos: home.repos,
             settings: home.settings,
         })
+    }
+
+    /// Tells of what a registration took over, once the new runtimes are told.
+    async fn tell_taken_over(
+        self: &Arc<Self>,
+        tx: &mut Tx,
+        workspace: WorkspaceId,
+        mut taken: TakenOver,
+    ) -> Result<()> {
+        rebind::announce(tx, std::mem::take(&mut taken.agents)).await?;
+        for gone in &taken.gone {
+            tx.emit(kinds::runtime_deleted(workspace, Actor::System, gone.id));
+        }
+        self.bid_farewell(tx, taken.gone.clone());
+        let nodes = self.nodes.clone();
+        tx.after_commit(move || taken.wake(&nodes));
+        Ok(())
     }
 
     /// What follows a registration: every node reads the rows anew, and they are known to live.
@@ -228,94 +254,4 @@ impl Fleet {
         }
         Ok(())
     }
-}
-
-fn normalise(entry: &RegisterRuntime, request: &Register) -> Entry {
-    let device = request.device_name.trim();
-    let provider = match entry.r#type.trim().to_lowercase() {
-        blank if blank.is_empty() => "unknown".to_owned(),
-        provider => provider,
-    };
-    let name = match (entry.name.trim(), device) {
-        ("", "") => provider.clone(),
-        ("", device) => format!("{provider} ({device})"),
-        (name, _) => name.to_owned(),
-    };
-    let device_info = match (device, entry.version.as_str()) {
-        (device, "") => device.to_owned(),
-        ("", version) => version.to_owned(),
-        (device, version) => format!("{device} · {version}"),
-    };
-    Entry {
-        provider,
-        name,
-        device_info,
-        status: if entry.status == OFFLINE { OFFLINE } else { ONLINE },
-        metadata: json!({
-            "version": entry.version,
-            "cli_version": request.cli_version,
-            "launched_by": request.launched_by,
-        }),
-    }
-}
-
-/// No workspace has custom profiles yet, so every one that is named is unknown.
-fn refuse_unknown_profiles(profiles: &[String]) -> Result<()> {
-    let Some(profile) = profiles.iter().find(|profile| !profile.is_empty()) else {
-        return Ok(());
-    };
-    if profile.parse::<Uuid>().is_err() {
-        return Err(Error::invalid("invalid_profile_id", "invalid profile_id"));
-    }
-    Err(Error::invalid("unknown_runtime_profile", format!("unknown runtime profile: {profile}")))
-}
-
-async fn upsert(tx: &mut Tx, workspace: WorkspaceId, owner: UserId, daemon_id: &str, entry: &Entry) -> Result<Row> {
-    adopt(tx, workspace, owner, daemon_id, &entry.provider).await?;
-    let now = tx.now();
-    let offline_at = (entry.status == OFFLINE).then_some(now);
-    on!(tx, |c| sqlx::query_as(
-        "INSERT INTO agent_runtime
-             (id, workspace_id, owner_id, daemon_id, daemon_id_folded, provider, name, status, offline_at,
-              device_info, metadata, last_seen_at, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12)
-         ON CONFLICT (workspace_id, owner_id, daemon_id, provider) WHERE profile_id IS NULL DO UPDATE SET
-             name = excluded.name, status = excluded.status,
-             offline_cause = NULL, offline_at = excluded.offline_at,
-             device_info = excluded.device_info, metadata = excluded.metadata,
-             last_seen_at = excluded.last_seen_at, updated_at = excluded.updated_at
-         RETURNING *"
-    )
-    .bind(RuntimeId::fresh())
-    .bind(workspace)
-    .bind(owner)
-    .bind(daemon_id)
-    .bind(daemon_id.to_lowercase())
-    .bind(&entry.provider)
-    .bind(&entry.name)
-    .bind(entry.status)
-    .bind(offline_at)
-    .bind(&entry.device_info)
-    .bind(Json(&entry.metadata))
-    .bind(now)
-    .fetch_one(c))
-}
-
-/// Gives an ownerless row to the first who registers it, unless they have one of their own.
-async fn adopt(tx: &mut Tx, workspace: WorkspaceId, owner: UserId, daemon_id: &str, provider: &str) -> Result<()> {
-    exec!(tx, |c| sqlx::query(
-        "UPDATE agent_runtime SET owner_id = $4
-         WHERE id = (SELECT id FROM agent_runtime
-                     WHERE workspace_id = $1 AND daemon_id = $2 AND provider = $3
-                       AND owner_id IS NULL AND profile_id IS NULL
-                     ORDER BY created_at, id LIMIT 1)
-           AND NOT EXISTS (SELECT 1 FROM agent_runtime
-                           WHERE workspace_id = $1 AND daemon_id = $2 AND provider = $3
-                             AND owner_id = $4 AND profile_id IS NULL)"
-    )
-    .bind(workspace)
-    .bind(daemon_id)
-    .bind(provider)
-    .bind(owner))?;
-    Ok(())
 }

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 use sqlx::types::Json;
-use uuid::Uuid;
 
 use super::{Fleet, lease::Lease, presence::presence_of};
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
     error::{Error, Result},
     events::{self, Control, Judged, kinds},
     identity::{Role, members},
-    ids::{RuntimeId, UserId, WorkspaceId},
+    ids::{RuntimeId, RuntimeProfileId, UserId, WorkspaceId},
     protocol::{
         agent::SlimAgent,
         event::Actor,
@@ -31,7 +30,7 @@ pub(super) struct Row {
     pub owner_id: Option<UserId>,
     pub daemon_id: String,
     pub provider: String,
-    pub profile_id: Option<Uuid>,
+    pub profile_id: Option<RuntimeProfileId>,
     pub name: String,
     pub runtime_mode: String,
     pub status: String,

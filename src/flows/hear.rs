@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{
     events::Control,
     fleet::Fleet,
     hub::{Close, Registry, wire},
     identity::Credentials,
+    ids::{RuntimeId, WorkspaceId},
     protocol::{
         browser::Outbound,
         close,
+        profile::profiles_changed,
         task::{task_available, task_cancelled},
     },
 };
@@ -41,6 +45,9 @@ impl Ears {
                 let (fleet, ids) = (self.fleet.clone(), ids.clone());
                 tokio::spawn(async move { fleet.forget_leases(&ids).await });
             }
+            Control::ProfilesChanged { workspace, profile } => {
+                self.tell_daemons(*workspace, wire::text(&profiles_changed(*workspace, *profile)));
+            }
             Control::TaskAvailable { runtime, task } => {
                 self.registry.send_to_runtime(*runtime, &wire::text(&task_available(*runtime, *task)));
             }
@@ -62,6 +69,24 @@ impl Ears {
             }
             Control::HintsLost => self.registry.send_to_browsers(&wire::text(&Outbound::PersonalResync {}.json())),
         }
+    }
+
+    /// Sends a frame to the daemons that drive runtimes of a workspace, by what is known of these.
+    fn tell_daemons(&self, workspace: WorkspaceId, frame: Bytes) {
+        let (registry, fleet) = (self.registry.clone(), self.fleet.clone());
+        tokio::spawn(async move {
+            let daemons = registry.daemons();
+            let driven: Vec<RuntimeId> = daemons.iter().flat_map(|(_, driven)| driven).copied().collect();
+            let homes = match fleet.homes(&driven).await {
+                Ok(homes) => homes,
+                Err(error) => return tracing::warn!(%workspace, %error, "daemons are not told of changed profiles"),
+            };
+            for (mailbox, driven) in daemons {
+                if driven.iter().any(|runtime| homes.get(runtime) == Some(&workspace)) {
+                    mailbox.send(frame.clone());
+                }
+            }
+        });
     }
 }
 

@@ -11,6 +11,7 @@ mod held;
 pub mod issues;
 pub mod join;
 pub mod people;
+pub mod profiles;
 pub mod projects;
 pub mod quick_create;
 pub mod recheck;

@@ -159,6 +159,16 @@ impl Registry {
         daemons.collect()
     }
 
+    /// The open daemon sockets, and which runtimes each drives.
+    pub fn daemons(&self) -> Vec<(Mailbox, Vec<RuntimeId>)> {
+        let all = self.all().into_iter();
+        all.filter_map(|mailbox| {
+            let driven: Vec<RuntimeId> = mailbox.0.drives.lock().iter().copied().collect();
+            Some((mailbox, driven)).filter(|(_, driven)| !driven.is_empty())
+        })
+        .collect()
+    }
+
     /// Closes a person's browsers that follow a workspace.
     pub fn close_follower(&self, workspace: WorkspaceId, user: UserId, close: &Close) {
         self.each(|socket| {

@@ -77,9 +77,9 @@ pub struct Register {
     /// The machine, as it names itself.
     #[serde(default, deserialize_with = "lenient::zero")]
     pub daemon_id: String,
-    /// Names it had before.
-    #[serde(default, deserialize_with = "lenient::list")]
-    pub legacy_daemon_ids: Vec<String>,
+    /// Names it had before. Daemons that know of no such list do not send one.
+    #[serde(default, deserialize_with = "lenient::given_list", skip_serializing_if = "Option::is_none")]
+    pub legacy_daemon_ids: Option<Vec<String>>,
     /// For people.
     #[serde(default, deserialize_with = "lenient::zero")]
     pub device_name: String,

@@ -46,6 +46,13 @@ pub fn list<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -
     Ok(items.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect())
 }
 
+/// As [`list`], where a list that is not there at all is something else than one that is empty or null.
+pub fn given_list<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    list(from).map(Some)
+}
+
 /// A field of a change: absent, null, or a value. For `#[serde(default)]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Patch<T> {

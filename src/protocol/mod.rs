@@ -13,6 +13,7 @@ pub mod event;
 pub mod issue;
 pub mod lenient;
 pub mod people;
+pub mod profile;
 pub mod project;
 pub mod runtime;
 pub mod skill;

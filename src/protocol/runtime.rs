@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ids::{RuntimeId, UserId, WorkspaceId},
+    ids::{RuntimeId, RuntimeProfileId, UserId, WorkspaceId},
     time::Timestamp,
 };
 
@@ -36,7 +36,7 @@ pub struct Runtime {
     /// `private` or `public`: who may bind agents to it.
     pub visibility: String,
     /// The custom profile, null for built-in ones.
-    pub profile_id: Option<uuid::Uuid>,
+    pub profile_id: Option<RuntimeProfileId>,
     /// The last contact on record.
     pub last_seen_at: Option<Timestamp>,
     /// First registration.

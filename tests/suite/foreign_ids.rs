@@ -94,6 +94,10 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("POST", "/api/chat/sessions/{chat}/messages", "chat session not found"),
     ("GET", "/api/chat/sessions/{chat}/pending-task", "chat session not found"),
     ("POST", "/api/chat/sessions/{chat}/read", "chat session not found"),
+    ("GET", "/api/workspaces/{own_workspace}/runtime-profiles/{profile}", "runtime profile not found"),
+    ("PATCH", "/api/workspaces/{own_workspace}/runtime-profiles/{profile}", "runtime profile not found"),
+    ("PUT", "/api/workspaces/{own_workspace}/runtime-profiles/{profile}", "runtime profile not found"),
+    ("DELETE", "/api/workspaces/{own_workspace}/runtime-profiles/{profile}", "runtime profile not found"),
 ];
 
 /// Fields that name records: the call, a body that would do but for the field, the field, whose id.
@@ -166,7 +170,11 @@ async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uui
     let autopilot = post("/api/autopilots", wish).await;
     let wish = json!({ "kind": "schedule", "cron_expression": "0 0 1 1 *" });
     let trigger = post(&format!("/api/autopilots/{}/triggers", id(&autopilot)), wish).await;
+    let wish = json!({ "display_name": "p", "protocol_family": "claude", "command_name": "c" });
+    let profile = post(&format!("/api/workspaces/{workspace}/runtime-profiles"), wish).await;
     let all = [
+        ("workspace", workspace),
+        ("profile", id(&profile)),
         ("autopilot", id(&autopilot)),
         ("trigger", id(&trigger)),
         // None has run yet.

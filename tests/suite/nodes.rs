@@ -279,3 +279,43 @@ async fn the_removed_lose_their_daemon_s_sockets_though_nobody_told_their_node()
     assert_eq!(socket.closed().await.0, 4502);
     acked(&mut stays, other).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_changes_at_one_node_is_told_to_the_daemons_of_both_once() {
+    let (a, b) = two().await;
+    let runtime = a.register("d", &["claude"]).await[0];
+    let (mut at_a, mut at_b) = (a.daemon(&[runtime]).await, b.daemon(&[runtime]).await);
+    let wish = json!({ "display_name": "P", "protocol_family": "claude", "command_name": "c" });
+    let made = a.post(&format!("/api/workspaces/{}/runtime-profiles", a.workspace), wish).await.expect(201);
+    for socket in [&mut at_a, &mut at_b] {
+        let hint = socket.next_of("daemon:runtime_profiles_changed").await;
+        assert_eq!(hint["payload"], json!({ "workspace_id": a.workspace, "runtime_profile_id": made["id"] }));
+        socket.quiet_for(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_beside_the_end_of_their_profile_leave_nothing_behind() {
+    let (a, b) = two().await;
+    let path = format!("/api/workspaces/{}/runtime-profiles", a.workspace);
+    for round in 0..rounds(10) {
+        let wish = json!({ "display_name": format!("P{round}"), "protocol_family": "claude", "command_name": "c" });
+        let profile = id(&a.post(&path, wish).await.expect(201));
+        let body = |daemon: &str| json!({ "workspace_id": a.workspace, "daemon_id": daemon, "runtimes": [{ "profile_id": profile }] });
+        b.post("/api/daemon/register", body("before")).await.expect(200);
+        let one = format!("{path}/{profile}");
+        let (ended, at_a, at_b) = tokio::join!(
+            a.delete(&one),
+            a.post("/api/daemon/register", body("d")),
+            b.post("/api/daemon/register", body("before")),
+        );
+        assert_eq!(ended.status, 204, "{}", ended.text);
+        for registered in [at_a, at_b] {
+            if registered.status != 200 {
+                registered.refused(400, &format!("unknown runtime profile: {profile}"));
+            }
+        }
+        let left = a.rows("SELECT 'x' FROM agent_runtime WHERE profile_id IS NOT NULL").await;
+        assert!(left.is_empty(), "round {round}: {}", left.len());
+    }
+}

@@ -55,7 +55,7 @@ pub fn registration(shared: &Shared, daemon_id: String, device: &str, device_nam
     Register {
         workspace_id: shared.workspace.clone(),
         daemon_id,
-        legacy_daemon_ids: Vec::new(),
+        legacy_daemon_ids: Some(Vec::new()),
         device_name,
         cli_version: CLI_VERSION.to_owned(),
         launched_by: String::new(),

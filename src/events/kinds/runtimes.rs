@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    ids::{RuntimeId, WorkspaceId},
+    ids::{RuntimeId, RuntimeProfileId, WorkspaceId},
     protocol::{
         event::{Actor, Event},
         runtime::Runtime,
@@ -30,4 +30,14 @@ pub fn runtimes_changed(workspace: WorkspaceId, actor: Actor, action: &'static s
 /// A runtime's row was removed.
 pub fn runtime_deleted(workspace: WorkspaceId, actor: Actor, runtime: RuntimeId) -> Event {
     Event::new(workspace, "daemon:register", actor, &json!({ "action": "delete", "runtime_id": runtime }))
+}
+
+/// There is a new profile, or one changed.
+pub fn profile_changed(workspace: WorkspaceId, actor: Actor, profile: RuntimeProfileId) -> Event {
+    Event::new(workspace, "daemon:register", actor, &json!({ "runtime_profile_id": profile }))
+}
+
+/// A profile was removed, after its runtimes.
+pub fn profile_deleted(workspace: WorkspaceId, actor: Actor, profile: RuntimeProfileId) -> Event {
+    Event::new(workspace, "daemon:register", actor, &json!({ "deleted_runtime_profile_id": profile }))
 }

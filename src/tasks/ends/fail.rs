@@ -110,6 +110,7 @@ impl Queue {
     ) -> Result<Failed> {
         let mut failed = Failed::default();
         for row in rows {
+            held.require(&row)?;
             failed.rows.push(store(tx, &row, failure).await?);
         }
         let ids: Vec<TaskId> = failed.rows.iter().map(|row| row.id).collect();

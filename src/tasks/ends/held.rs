@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     db::Tx,
-    error::{Result, there},
+    error::{Error, Result, there},
     fleet,
     ids::{AgentId, ChatSessionId, IssueId, RuntimeId, WorkspaceId},
     protocol::issue::Issue,
@@ -20,6 +20,8 @@ use crate::{
 /// What is held.
 #[derive(Default)]
 pub(in crate::tasks) struct Held {
+    /// The runtimes that were to be held, and those of them that there are.
+    planned: BTreeSet<RuntimeId>,
     seats: BTreeSet<RuntimeId>,
     pub(super) agents: BTreeMap<AgentId, agents::Row>,
     pub(super) issues: BTreeMap<IssueId, Issue>,
@@ -30,8 +32,8 @@ impl Held {
     /// Locks what some tasks concern. Once it is held, how the tasks are does not change any more:
     /// every transition locks the agent.
     pub(in crate::tasks) async fn take(tx: &mut Tx, workspace: WorkspaceId, rows: &[Row]) -> Result<Self> {
-        let runtimes: BTreeSet<RuntimeId> = rows.iter().filter_map(|row| row.runtime_id).collect();
-        let runtimes: Vec<RuntimeId> = runtimes.into_iter().collect();
+        let planned: BTreeSet<RuntimeId> = rows.iter().filter_map(|row| row.runtime_id).collect();
+        let runtimes: Vec<RuntimeId> = planned.iter().copied().collect();
         let seats = match runtimes.is_empty() {
             true => BTreeSet::new(),
             false => fleet::lock_seats(tx, workspace, &runtimes).await?.into_keys().collect(),
@@ -39,8 +41,12 @@ impl Held {
         let agents: BTreeSet<AgentId> = rows.iter().map(|row| row.agent_id).collect();
         let agents: Vec<AgentId> = agents.into_iter().collect();
         let agents = workers::lock_agents(tx, workspace, &agents).await?;
-        let mut held =
-            Self { seats, agents: agents.into_iter().map(|agent| (agent.id, agent)).collect(), ..Self::default() };
+        let mut held = Self {
+            planned,
+            seats,
+            agents: agents.into_iter().map(|agent| (agent.id, agent)).collect(),
+            ..Self::default()
+        };
         for id in rows.iter().filter_map(|row| row.issue_id).collect::<BTreeSet<_>>() {
             if let Some(issue) = there(issues::lock(tx, workspace, id).await)? {
                 held.issues.insert(id, issue);
@@ -52,6 +58,15 @@ impl Held {
             }
         }
         Ok(held)
+    }
+
+    /// Begins anew, if a task was taken over by another runtime since it was looked at: that one may try
+    /// it again.
+    pub(in crate::tasks) fn require(&self, row: &Row) -> Result<()> {
+        match row.runtime_id {
+            Some(runtime) if !self.planned.contains(&runtime) => Err(Error::PlanChanged),
+            _ => Ok(()),
+        }
     }
 
     /// Whether an agent is held.

@@ -2,6 +2,7 @@
 
 mod config;
 pub mod env;
+pub mod rebind;
 pub mod skills;
 
 use std::collections::{BTreeMap, HashMap};

@@ -308,6 +308,7 @@ impl Hub {
             UNION ALL SELECT 'task_token ' || COUNT(*) FROM task_token
             UNION ALL SELECT 'runtime ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
                 || ' ' || COALESCE(SUM(last_seen_at), 0) FROM agent_runtime
+            UNION ALL SELECT 'profile ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM runtime_profile
             UNION ALL SELECT 'agent ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM agent
             UNION ALL SELECT 'skill ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM skill
             UNION ALL SELECT 'issue ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM issue
