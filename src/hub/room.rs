@@ -128,14 +128,8 @@ impl Room {
 }
 
 impl Rousing for Room {
-    fn wake(&self, from: usize, now: Instant) -> Option<usize> {
-        let (woken, next) = self.inner.lock().sleepers.wave(from, now);
-        woken.into_iter().for_each(Waker::wake);
-        next
-    }
-
-    fn rest(&self, now: Instant) -> Option<Duration> {
-        self.inner.lock().sleepers.rest(now)
+    fn visit(&self, visit: &mut dyn FnMut(&mut Sleepers)) {
+        visit(&mut self.inner.lock().sleepers);
     }
 }
 

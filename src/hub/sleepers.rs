@@ -26,16 +26,28 @@ pub enum Wake {
 
 /// A ring whose sleepers are woken by whoever was told [`Wake::After`].
 pub trait Rousing: Send + Sync + 'static {
+    /// Lets somebody at the sleepers, under the ring's lock.
+    fn visit(&self, visit: &mut dyn FnMut(&mut Sleepers));
+
     /// Wakes some of those who sleep here, beginning with slot `from`, and returns where to go on.
-    fn wake(&self, from: usize, now: Instant) -> Option<usize>;
+    fn wake(&self, from: usize, now: Instant) -> Option<usize> {
+        let (mut woken, mut next) = (Vec::new(), None);
+        self.visit(&mut |sleepers| (woken, next) = sleepers.wave(from, now));
+        woken.into_iter().for_each(Waker::wake);
+        next
+    }
 
     /// After the last sleeper: how long until the next round, if there is something for one.
-    fn rest(&self, now: Instant) -> Option<Duration>;
+    fn rest(&self, now: Instant) -> Option<Duration> {
+        let mut rest = None;
+        self.visit(&mut |sleepers| rest = sleepers.rest(now));
+        rest
+    }
 }
 
 /// The sleepers of one ring.
 #[derive(Default)]
-pub(super) struct Sleepers {
+pub struct Sleepers {
     slots: Vec<Option<Waker>>,
     free: Vec<usize>,
     last_wake: Option<Instant>,
