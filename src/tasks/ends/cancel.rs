@@ -103,8 +103,8 @@ impl Queue {
         }
         for row in rows {
             tx.emit(row.told_of(Operation::Cancel));
-            run::follow(tx, row).await?;
         }
+        run::follow(tx, rows).await?;
         if !status_first {
             self.refresh_agents(tx, &agents).await?;
         }

@@ -63,7 +63,7 @@ impl Queue {
         }
         self.refresh_agents(tx, &BTreeSet::from([row.agent_id])).await?;
         tx.emit(row.told_of(Operation::Complete));
-        run::follow(tx, &row).await?;
+        run::follow(tx, std::slice::from_ref(&row)).await?;
         self.count_end(tx, &row);
         Ok(row)
     }

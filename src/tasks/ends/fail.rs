@@ -139,9 +139,7 @@ impl Queue {
         for row in &failed.rows {
             tx.emit(row.told_of(Operation::Fail));
         }
-        for row in &failed.rows {
-            run::follow(tx, row).await?;
-        }
+        run::follow(tx, &failed.rows).await?;
         for (issue, row) in idle {
             run::give_up(tx, row, issue).await?;
         }

@@ -5,20 +5,21 @@ use crate::{
     db::Tx,
     error::Result,
     events::kinds,
-    ids::IssueId,
+    ids::{IssueId, RunId},
     tasks::{Row, status::Status},
     workspace::autopilots::runs::{self, Outcome},
 };
 
-/// The run of a task that has just ended.
-pub(super) async fn follow(tx: &mut Tx, row: &Row) -> Result<()> {
-    let Some(run) = row.autopilot_run_id else { return Ok(()) };
+/// The runs of tasks that have just ended, all in the same way.
+pub(super) async fn follow(tx: &mut Tx, rows: &[Row]) -> Result<()> {
+    let ids: Vec<RunId> = rows.iter().filter_map(|row| row.autopilot_run_id).collect();
+    let Some(row) = rows.first().filter(|_| !ids.is_empty()) else { return Ok(()) };
     let outcome = match row.status {
         Status::Completed => Outcome::Completed(row.result.as_ref().map(|result| &result.0)),
         Status::Failed => Outcome::Failed(row.error.as_deref().unwrap_or("task failed")),
         _ => Outcome::Failed("task was cancelled"),
     };
-    if let Some(run) = runs::end(tx, run, &outcome).await? {
+    for run in runs::end(tx, &ids, &outcome).await? {
         tx.emit(kinds::autopilot_run_ended(row.workspace_id, &run));
     }
     Ok(())

@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::types::Json;
 
 use crate::{
-    db::{Session, Tx, exec, on},
+    db::{Arm, Session, Tx, exec, lists, on},
     error::{Error, Result},
     ids::{AgentId, AutopilotId, IssueId, RunId, SquadId, TaskId, TriggerId, WorkspaceId},
     protocol::autopilot::Run,
@@ -176,20 +176,42 @@ impl Outcome<'_> {
     }
 }
 
-/// Ends a run that is a task of its own; nothing if it has ended, or is gone.
-pub async fn end(tx: &mut Tx, run: RunId, outcome: &Outcome<'_>) -> Result<Option<Run>> {
+/// Ends runs that are tasks of their own; those that had not ended, and are there, by the time they
+/// began.
+pub async fn end(tx: &mut Tx, runs: &[RunId], outcome: &Outcome<'_>) -> Result<Vec<Run>> {
     let now = tx.now();
-    let row: Option<Row> = on!(tx, |c| sqlx::query_as(
-        "UPDATE autopilot_run SET status = $2, completed_at = $3, failure_reason = $4, result = $5
-         WHERE id = $1 AND status = 'running' RETURNING *"
-    )
-    .bind(run)
-    .bind(outcome.status())
-    .bind(now)
-    .bind(outcome.reason())
-    .bind(outcome.result())
-    .fetch_optional(c))?;
-    Ok(row.map(Run::from))
+    let rows: sqlx::Result<Vec<Row>> = match tx.arm() {
+        Arm::Postgres(c) => {
+            sqlx::query_as(
+                "UPDATE autopilot_run SET status = $2, completed_at = $3, failure_reason = $4, result = $5
+                 WHERE id IN (SELECT id FROM autopilot_run WHERE id = ANY($1) AND status = 'running'
+                              ORDER BY id FOR NO KEY UPDATE) RETURNING *",
+            )
+            .bind(runs)
+            .bind(outcome.status())
+            .bind(now)
+            .bind(outcome.reason())
+            .bind(outcome.result())
+            .fetch_all(c)
+            .await
+        }
+        Arm::Sqlite(c) => {
+            sqlx::query_as(
+                "UPDATE autopilot_run SET status = $2, completed_at = $3, failure_reason = $4, result = $5
+                 WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND status = 'running' RETURNING *",
+            )
+            .bind(lists::ids(runs.iter().copied()))
+            .bind(outcome.status())
+            .bind(now)
+            .bind(outcome.reason())
+            .bind(outcome.result())
+            .fetch_all(c)
+            .await
+        }
+    };
+    let mut ended: Vec<Run> = tx.note(rows)?.into_iter().map(Run::from).collect();
+    ended.sort_by_key(|run| (run.triggered_at, run.id));
+    Ok(ended)
 }
 
 /// Ends the runs that made an issue and go on with it.
