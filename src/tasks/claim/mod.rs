@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Queue, Row, Which, agent_status, lock_agents, tokens};
+use super::{Queue, Row, Which, agent_status, ends, lock_agents, tokens};
 use crate::{
     db::Tx,
     error::{Error, Result},
@@ -224,6 +224,7 @@ impl Queue {
         tracing::error!(task = %row.id, why, "a task that cannot be given to its daemon is cancelled");
         let agent = row.agent_id;
         self.cancel(tx, row.workspace_id, Which::Task(row.id), |id| id == agent).await?;
+        ends::chat::refused(tx, row).await?;
         Ok(Turn::Unfit(why))
     }
 

@@ -3,7 +3,7 @@
 use super::held::Held;
 use crate::{
     db::Tx,
-    error::Result,
+    error::{Result, there},
     events::kinds,
     protocol::chat::CancelledMessage,
     tasks::{Row, messages, reasons},
@@ -60,7 +60,22 @@ pub async fn finish_cancelled(tx: &mut Tx, chat: &chats::Row, row: &Row) -> Resu
     {
         return Ok(Some(message));
     }
-    let elapsed = tx.now().since(row.created_at);
-    said::answer(tx, chat, STOPPED, row.id, None, Some(elapsed)).await?;
+    stopped(tx, chat, row).await?;
     Ok(None)
+}
+
+/// There will be no answer, since the task was cancelled: that is said in its place.
+async fn stopped(tx: &mut Tx, chat: &chats::Row, row: &Row) -> Result<()> {
+    let elapsed = tx.now().since(row.created_at);
+    said::answer(tx, chat, STOPPED, row.id, None, Some(elapsed)).await.map(drop)
+}
+
+/// The same of a task that could not be given to its daemon: nobody would know what became of the
+/// question.
+pub(in crate::tasks) async fn refused(tx: &mut Tx, row: &Row) -> Result<()> {
+    let Some(chat) = row.chat_session_id else { return Ok(()) };
+    match there(chats::hold(tx, chat).await)? {
+        Some(chat) => stopped(tx, &chat, row).await,
+        None => Ok(()),
+    }
 }

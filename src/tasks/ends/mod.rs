@@ -9,7 +9,7 @@
 //! ```
 
 pub(super) mod cancel;
-mod chat;
+pub(super) mod chat;
 mod complete;
 pub(super) mod fail;
 mod held;
