@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     events::{self, Journal, Lanes, Nodes, Relay},
     fleet::{self, Fleet, Liveness},
-    flows::{hear::Ears, recheck::recheck},
+    flows::{hear::Ears, purge::purge, recheck::recheck},
     hub::Registry,
     identity::{
         Credentials, LastUsed,
@@ -251,6 +251,11 @@ impl App {
     /// minute.
     pub async fn run_due_autopilots(&self) -> Result<usize> {
         autopilots::run_due(&self.parts).await
+    }
+
+    /// Purges removed workspaces, whoever's turn it is: how many rows went; a job does it every minute.
+    pub async fn purge(&self) -> Result<u64> {
+        purge(&self.parts.db).await
     }
 
     /// Runtimes that are suspected to be gone.

@@ -61,3 +61,5 @@ ALTER TABLE task ADD COLUMN private_to uuid;
 CREATE INDEX chat_message_by_task ON chat_message (task_id) WHERE task_id IS NOT NULL;
 -- What one runtime used; a merge gives it to another.
 CREATE INDEX task_usage_by_runtime ON task_usage (runtime_id);
+-- What a workspace's tasks said, which goes with it.
+CREATE INDEX task_stream_by_workspace ON task_stream (workspace_id);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{HOUSEKEEPING, shift};
-use crate::{api::Parts, db::Db, events, identity::sessions, workspace::attachments};
+use crate::{api::Parts, db::Db, events, flows::purge::purge, identity::sessions, workspace::attachments};
 
 /// The lease's name.
 const JOB: &str = "housekeeping";
@@ -24,6 +24,11 @@ async fn prune(db: &Db, settings: &events::Settings) {
         Ok(0) => {}
         Ok(uploads) => tracing::info!(uploads, "removed uploads that broke off or were forgotten"),
         Err(error) => tracing::warn!(%error, "removing uploads that broke off or were forgotten"),
+    }
+    match purge(db).await {
+        Ok(0) => {}
+        Ok(rows) => tracing::info!(rows, "purged removed workspaces"),
+        Err(error) => tracing::warn!(%error, "purging removed workspaces"),
     }
     match events::prune(db, settings).await {
         Ok(0) => {}

@@ -13,6 +13,7 @@ pub mod join;
 pub mod people;
 pub mod profiles;
 pub mod projects;
+pub mod purge;
 pub mod quick_create;
 pub mod recheck;
 pub mod rerun;

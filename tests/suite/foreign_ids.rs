@@ -144,7 +144,7 @@ const RECORDS: &[&str] =
     &["agents", "skills", "squads", "projects", "issues", "comments", "attachments", "chat", "autopilots", "tasks"];
 
 /// One of each record in a workspace, by name.
-async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uuid> {
+pub async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uuid> {
     let make = async |method: &str, path: String, body: Value| {
         let path = format!("{path}?workspace_id={workspace}");
         let answer = hub.call(method, &path, Some(&hub.token), body).await;

@@ -31,6 +31,7 @@ mod outages;
 mod people_api;
 mod polling;
 mod profiles;
+mod purge;
 mod records;
 mod sequence;
 mod sessions;
