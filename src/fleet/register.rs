@@ -98,6 +98,8 @@ impl Fleet {
         let (rows, home) = self
             .db
             .write(workspace, async move |tx| {
+                // A membership that is about to end must not bring its runtimes back.
+                members::hold(tx, workspace, user).await?;
                 members::require(tx, workspace, user).await?;
                 let home = workspaces::get(tx, workspace).await?;
                 refuse_unknown_profiles(&profiles)?;

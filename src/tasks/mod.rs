@@ -13,6 +13,7 @@ mod cancel;
 pub mod claim;
 mod enqueue;
 mod fail;
+mod history;
 mod lifecycle;
 mod list;
 mod metrics;
@@ -30,9 +31,10 @@ use std::sync::Arc;
 
 use crate::{db::Db, events::Nodes, fleet::Fleet};
 
-pub use cancel::{Which, agents_of};
+pub use cancel::{Torn, Which, agents_of};
 pub use enqueue::{Trigger, Wish, Work, priority_of, summary};
 pub use fail::Failure;
+pub use history::let_go;
 pub use list::{
     active_of_issue, newest_of, newest_of_chat, of_agent, of_issue, pending_of_runtime, queued_of_chat, snapshot,
 };

@@ -35,3 +35,4 @@ mod sessions;
 mod silence;
 mod store;
 mod tasks;
+mod teardown;
