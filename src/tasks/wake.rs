@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::Queue;
+use super::{Queue, status::active};
 use crate::{
     db::{
         Tx,
@@ -24,12 +24,15 @@ impl Queue {
     /// The same for several agents.
     pub(super) async fn wake_next_of(self: &Arc<Self>, tx: &mut Tx, agents: &[AgentId]) -> Result<()> {
         // An agent that moved may have work at several runtimes, and the best may still be blocked.
-        let mut sql = Sql::new(
+        let mut sql = Sql::new(concat!(
             "SELECT runtime_id, id FROM (
                  SELECT runtime_id, id,
                      ROW_NUMBER() OVER (PARTITION BY agent_id, runtime_id ORDER BY priority DESC, created_at, id) AS place
-                 FROM task WHERE status = 'queued' AND runtime_id IS NOT NULL AND agent_id ",
-        );
+                 FROM task WHERE status = 'queued' AND runtime_id IS NOT NULL AND status IN ",
+            // For the index.
+            active!(),
+            " AND agent_id ",
+        ));
         sql.bind(Value::AnyOf(agents.iter().map(|id| id.0).collect())).push(") q WHERE place = 1");
         let waiting: Vec<(RuntimeId, TaskId)> = sql.fetch_all(tx).await?;
         for (runtime, task) in waiting {

@@ -67,6 +67,7 @@ async fn agents_that_come_during_a_cascade_come_before_it_or_not_at_all() {
     let (a, b) = two().await;
     let stays = a.register("stays", &["claude"]).await[0];
     let before = deadlocks();
+    let mut first = 0;
     for round in 0..rounds(10) {
         let runtime = a.register(&format!("d{round}"), &["claude"]).await[0];
         let name = |what: &str| format!("{what} {round}");
@@ -92,6 +93,7 @@ async fn agents_that_come_during_a_cascade_come_before_it_or_not_at_all() {
         let mover = find(moving).expect("nobody wanted this one removed");
         assert_eq!(mover["archived_at"], Value::Null, "round {round}");
         if torn.status == 200 {
+            first += 1;
             assert_eq!((created.status, moved.status, restored.status), (400, 400, 404), "round {round}");
             assert!(find(confirmed).is_none() && find(aside).is_none(), "round {round}");
             assert!(a.runtime(runtime).await.is_none());
@@ -113,6 +115,7 @@ async fn agents_that_come_during_a_cascade_come_before_it_or_not_at_all() {
         }
         is_whole(&a, round).await;
     }
+    println!("the removal came first {first} times");
     assert_eq!(deadlocks(), before);
 }
 
@@ -159,6 +162,7 @@ async fn of_two_removals_of_one_runtime_one_happens() {
 async fn nothing_is_claimed_from_a_runtime_that_is_gone() {
     let (a, b) = two().await;
     let before = deadlocks();
+    let mut first = 0;
     for round in 0..rounds(8) {
         let runtime = a.register(&format!("d{round}"), &["claude"]).await[0];
         let mut agents = Vec::new();
@@ -193,10 +197,12 @@ async fn nothing_is_claimed_from_a_runtime_that_is_gone() {
         }
         let begun = a.rows("SELECT status FROM task WHERE dispatched_at IS NOT NULL").await.len();
         assert!(begun >= given, "round {round}");
+        first += given;
         is_whole(&a, round).await;
         given::ask(&b, &b.token, runtime).await.refused(404, "runtime not found");
         a.sql("DELETE FROM task").await;
     }
+    println!("{first} tasks were claimed before");
     assert_eq!(deadlocks(), before);
 }
 
@@ -204,6 +210,7 @@ async fn nothing_is_claimed_from_a_runtime_that_is_gone() {
 async fn beats_and_registrations_during_a_removal_leave_no_ghost() {
     let (a, b) = two().await;
     let before = deadlocks();
+    let mut first = 0;
     for round in 0..rounds(10) {
         let daemon = format!("d{round}");
         let runtime = a.register(&daemon, &["claude"]).await[0];
@@ -222,6 +229,7 @@ async fn beats_and_registrations_during_a_removal_leave_no_ghost() {
         assert!([200, 404].contains(&beat), "round {round}: {beat}");
         let row = a.runtime(registered[0]).await;
         if registered[0] == runtime {
+            first += 1;
             assert!(row.is_none(), "round {round}: it was registered before, and is gone");
         } else {
             assert_eq!(row.expect("the new row")["status"], "online", "round {round}");
@@ -231,6 +239,7 @@ async fn beats_and_registrations_during_a_removal_leave_no_ghost() {
             assert_eq!(beat_status(hub, runtime).await, 404, "round {round}");
         }
     }
+    println!("the registration came first {first} times");
     assert_eq!(deadlocks(), before);
 }
 
@@ -238,6 +247,7 @@ async fn beats_and_registrations_during_a_removal_leave_no_ghost() {
 async fn whoever_is_removed_while_they_bind_and_register_leaves_nothing_at_work() {
     let (a, b) = two().await;
     let before = deadlocks();
+    let mut first = 0;
     for round in 0..rounds(8) {
         let email = format!("m{round}@example.com");
         let token = a.member(&email, "member").await;
@@ -262,10 +272,12 @@ async fn whoever_is_removed_while_they_bind_and_register_leaves_nothing_at_work(
         removed.expect(204);
         assert!([201, 404].contains(&bound.status), "round {round}: {}", bound.text);
         assert!([200, 404].contains(&registered.status), "round {round}: {}", registered.text);
+        first += usize::from(bound.status == 201) + usize::from(registered.status == 200);
         let online = a.rows("SELECT 'x' FROM agent_runtime WHERE status = 'online'").await;
         assert_eq!(online, [""; 0], "round {round}: a stranger's runtime is online");
         assert_eq!(a.rows("SELECT name FROM agent WHERE archived_at IS NULL").await, [""; 0], "round {round}");
         is_whole(&a, round).await;
     }
+    println!("they bound or registered before {first} times");
     assert_eq!(deadlocks(), before);
 }
