@@ -113,6 +113,12 @@ impl App {
         lease::hold(self.db(), name, holder, lease::TTL).await
     }
 
+    /// The n-th statement of a workspace's next transaction fails, the first being 1; the numbering of
+    /// its events counts as one.
+    pub fn fail_statement(&self, workspace: Uuid, statement: usize) {
+        self.db().fail_statement(WorkspaceId(workspace), statement);
+    }
+
     /// Gives all of a node's jobs up.
     pub async fn release_jobs(&self, holder: &str) -> Result<()> {
         lease::release(self.db(), holder).await

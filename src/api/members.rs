@@ -70,8 +70,10 @@ pub async fn remove(
     Path((workspace, member)): Path<(String, String)>,
 ) -> Result<Response> {
     let (user, workspace, member) = (caller.user(), id(&workspace)?, member_id(&member)?);
-    let nodes = api.nodes.clone();
-    api.db.write(workspace, async move |tx| revoke::remove_member(tx, &nodes, workspace, user, member).await).await?;
+    let (nodes, queue) = (api.nodes.clone(), api.queue.clone());
+    api.db
+        .write(workspace, async move |tx| revoke::remove_member(tx, &nodes, &queue, workspace, user, member).await)
+        .await?;
     Ok(nothing())
 }
 

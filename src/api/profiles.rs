@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     events,
     fleet::profiles,
-    flows,
+    flows::{self, teardown::Tools},
     ids::RuntimeProfileId,
     protocol::profile::{ChangeProfile, CreateProfile, RuntimeProfiles},
 };
@@ -81,10 +81,10 @@ pub async fn patch(
 /// Removes one, with its runtimes.
 pub async fn delete(State(api): State<Api>, caller: Caller, Path((workspace, profile)): Segments) -> Result<Response> {
     let (door, profile) = (door(caller, &workspace)?, profile_id(&profile)?);
-    let (fleet, nodes) = (api.fleet.clone(), api.nodes.clone());
+    let (tools, nodes) = (Tools { queue: api.queue.clone(), fleet: api.fleet.clone() }, api.nodes.clone());
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
-        flows::profiles::delete(tx, &fleet, &nodes, &who, profile).await
+        flows::profiles::delete(tx, &tools, &nodes, &who, profile).await
     });
     write.await.map(|()| nothing())
 }

@@ -186,6 +186,8 @@ pub fn table() -> Vec<Route> {
     add(Method::GET, "/api/runtimes", PeopleAndAgents, get(runtimes::list));
     add(Method::PATCH, "/api/runtimes/{id}", People, patch(runtimes::patch));
     add(Method::DELETE, "/api/runtimes/{id}", People, delete(runtimes::delete));
+    let cascade = "/api/runtimes/{id}/archive-agents-and-delete";
+    add(Method::POST, cascade, People, post(runtimes::archive_agents_and_delete));
 
     add(Method::POST, "/api/daemon/register", Daemons, post(daemon::register));
     add(Method::POST, "/api/daemon/deregister", Daemons, post(daemon::deregister));

@@ -58,16 +58,18 @@ pub async fn patch(
 /// Removes one; for its owners.
 pub async fn delete(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let (user, workspace) = (caller.user(), id(&segment)?);
-    let nodes = api.nodes.clone();
-    api.db.write(workspace, async move |tx| revoke::delete_workspace(tx, &nodes, workspace, user).await).await?;
+    let (nodes, queue) = (api.nodes.clone(), api.queue.clone());
+    api.db
+        .write(workspace, async move |tx| revoke::delete_workspace(tx, &nodes, &queue, workspace, user).await)
+        .await?;
     Ok(nothing())
 }
 
 /// Ends the caller's own membership.
 pub async fn leave(State(api): State<Api>, caller: Caller, segment: Segment) -> Result<Response> {
     let (user, workspace) = (caller.user(), id(&segment)?);
-    let nodes = api.nodes.clone();
-    api.db.write(workspace, async move |tx| revoke::leave(tx, &nodes, workspace, user).await).await?;
+    let (nodes, queue) = (api.nodes.clone(), api.queue.clone());
+    api.db.write(workspace, async move |tx| revoke::leave(tx, &nodes, &queue, workspace, user).await).await?;
     Ok(nothing())
 }
 

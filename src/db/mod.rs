@@ -80,6 +80,9 @@ struct Inner {
     patience: Patience,
     statements: AtomicU64,
     answers: AtomicBool,
+    /// The statement of a workspace's next transaction that is to fail.
+    #[cfg(feature = "test-hooks")]
+    fuse: Mutex<Option<(WorkspaceId, usize)>>,
 }
 
 impl Inner {
@@ -119,6 +122,8 @@ impl Db {
             patience,
             statements: AtomicU64::new(0),
             answers: AtomicBool::new(true),
+            #[cfg(feature = "test-hooks")]
+            fuse: Mutex::default(),
         }));
         db.measure_clock().await?;
         Ok(db)
@@ -132,6 +137,12 @@ impl Db {
     /// Statements sent since the start, `BEGIN` and `COMMIT` included.
     pub fn statements(&self) -> u64 {
         self.0.statements.load(Ordering::Relaxed)
+    }
+
+    /// The n-th statement of a workspace's next transaction fails, the first being 1.
+    #[cfg(feature = "test-hooks")]
+    pub fn fail_statement(&self, workspace: WorkspaceId, statement: usize) {
+        *self.0.fuse.lock() = Some((workspace, statement));
     }
 
     /// Whether the last that was asked of the database was answered, if only with a no.

@@ -26,6 +26,9 @@ pub struct Session {
     failed: bool,
     counter: Weak<Inner>,
     pulse: Arc<Pulse>,
+    /// Statements until one fails; none does at 0.
+    #[cfg(feature = "test-hooks")]
+    fuse: usize,
 }
 
 enum Link {
@@ -77,7 +80,32 @@ impl Session {
     }
 
     fn new(link: Link, counter: Weak<Inner>, pulse: Pulse) -> Self {
-        Self { link, failed: false, counter, pulse: Arc::new(pulse) }
+        Self {
+            link,
+            failed: false,
+            counter,
+            pulse: Arc::new(pulse),
+            #[cfg(feature = "test-hooks")]
+            fuse: 0,
+        }
+    }
+
+    /// The n-th statement from here on fails.
+    #[cfg(feature = "test-hooks")]
+    pub(super) fn burn_down(&mut self, statements: usize) {
+        self.fuse = statements;
+    }
+
+    #[cfg(feature = "test-hooks")]
+    fn is_to_fail(&mut self) -> bool {
+        let last = self.fuse == 1;
+        self.fuse = self.fuse.saturating_sub(1);
+        last
+    }
+
+    #[cfg(not(feature = "test-hooks"))]
+    fn is_to_fail(&mut self) -> bool {
+        false
     }
 
     /// The connection to send the next statement over.
@@ -95,6 +123,10 @@ impl Session {
     pub fn note<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T> {
         self.pulse.beat();
         self.heard(&outcome);
+        if self.is_to_fail() {
+            self.failed = true;
+            return Err(Error::internal("a statement that was to fail"));
+        }
         outcome.map_err(|error| {
             self.failed |= !matches!(error, sqlx::Error::RowNotFound);
             Error::Database(error)

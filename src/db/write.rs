@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 
-use super::{Db, Session, course::Course};
+use super::{Arm, Db, Session, course::Course};
 use crate::{
     error::{Error, Result, database_is_away},
     ids::WorkspaceId,
@@ -71,6 +71,16 @@ impl Tx {
         self.now
     }
 
+    /// Lets each statement take up to two minutes instead of half a one, where the server has a limit:
+    /// for the few transactions that take a lot apart at once.
+    pub async fn allow_long_statements(&mut self) -> Result<()> {
+        let allowed = match self.session.arm() {
+            Arm::Postgres(c) => sqlx::raw_sql("SET LOCAL statement_timeout = '120s'").execute(c).await.map(drop),
+            Arm::Sqlite(_) => Ok(()),
+        };
+        self.session.note(allowed)
+    }
+
     /// Publishes a state change, if and once this transaction commits.
     pub fn emit(&mut self, event: Event) {
         self.events.push(event);
@@ -107,7 +117,7 @@ where
     };
     let mut run = 1;
     loop {
-        match attempt(db, course, &body).await {
+        match attempt(db, workspace, course, &body).await {
             Err(error) if error.wants_another_run() && run < RUNS => {
                 tracing::debug!(%error, run, "running a transaction again");
                 run += 1;
@@ -119,12 +129,13 @@ where
     }
 }
 
-async fn attempt<T, F>(db: &Db, course: &Course, body: &F) -> Result<T>
+async fn attempt<T, F>(db: &Db, workspace: Option<WorkspaceId>, course: &Course, body: &F) -> Result<T>
 where
     F: AsyncFn(&mut Tx) -> Result<T>,
 {
     course.begin()?;
-    let session = db.begin().await?;
+    let mut session = db.begin().await?;
+    light_fuse(db, workspace, &mut session);
     let pulse = session.pulse();
     let mut tx = Tx { session, now: db.clock().now(), events: Vec::new(), effects: Vec::new() };
     let done = pulse.watch(body(&mut tx)).await;
@@ -203,6 +214,19 @@ async fn ask_outcome(db: &Db, sealed: &Sealed) -> Result<bool> {
         None => Err(session.fell_silent()),
     }
 }
+
+/// Lets a statement of the session fail if that was asked for; see [`Db::fail_statement`]. Compiled for
+/// tests only.
+#[cfg(feature = "test-hooks")]
+fn light_fuse(db: &Db, workspace: Option<WorkspaceId>, session: &mut Session) {
+    let mut asked = db.0.fuse.lock();
+    if let Some((_, statement)) = asked.take_if(|(whose, _)| Some(*whose) == workspace) {
+        session.burn_down(statement);
+    }
+}
+
+#[cfg(not(feature = "test-hooks"))]
+fn light_fuse(_: &Db, _: Option<WorkspaceId>, _: &mut Session) {}
 
 /// Ends the process between commit and announcement when the file named by `HEARTWIRE_FAULT_FILE`
 /// exists. Compiled for tests only.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::types::Json;
 
 use super::{
-    Gone,
+    Condemned,
     enrol::Entry,
     runtimes::{OFFLINE, Row},
 };
@@ -54,7 +54,7 @@ pub(super) struct TakenOver {
     /// Agents that moved.
     pub agents: Vec<agents::Row>,
     /// Runtimes that are merged into others.
-    pub gone: Vec<Gone>,
+    pub gone: Vec<Condemned>,
     /// Tasks that wait at runtimes that took something over, one of each.
     waiting: Vec<(RuntimeId, TaskId)>,
 }
@@ -141,7 +141,7 @@ pub(super) async fn take_over(tx: &mut Tx, machine: &Machine<'_>, held: Held, re
             tasks += move_finished(tx, old.id, new).await?;
             move_usage(tx, old.id, new.id).await?;
             exec!(tx, |c| sqlx::query("DELETE FROM agent_runtime WHERE id = $1").bind(old.id))?;
-            taken.gone.push(Gone { id: old.id, owner: Some(machine.owner) });
+            taken.gone.push(Condemned::from(old));
         }
     }
     for new in registered {

@@ -9,11 +9,11 @@
 //! ```
 
 mod brake;
+mod condemned;
 mod enrol;
 mod evidence;
 mod facts;
 mod flush;
-mod gone;
 mod heartbeat;
 mod lease;
 mod liveness;
@@ -24,7 +24,6 @@ mod presence;
 pub mod profiles;
 mod register;
 mod removal;
-mod revoke;
 mod runtimes;
 mod seat;
 mod settings;
@@ -42,19 +41,18 @@ use bytes::Bytes;
 use crate::{
     db::Db,
     error::Result,
-    events::{Lanes, Nodes},
+    events::{Control, Lanes, Nodes},
     hub::wire,
     identity::{Credentials, Driver},
-    ids::{RuntimeId, WorkspaceId},
+    ids::{RuntimeId, UserId, WorkspaceId},
     protocol::daemon::{HEARTBEAT_ACK, Outbound, gone_ack},
 };
 
-pub use gone::Gone;
+pub use condemned::{Condemned, condemn, condemn_all_of, remove, revoke};
 pub use heartbeat::{Beat, Contact};
 pub use liveness::{Health, Liveness};
 pub use metrics::Metrics;
 pub use notes::TASK_HEARD;
-pub use revoke::revoke;
 pub use runtimes::{lock_to_bind, not_yours, provider, runtime_not_found};
 pub use seat::{Seat, lock_seats};
 pub use settings::{KEYS, Settings};
@@ -163,6 +161,21 @@ impl Fleet {
     /// Their leases mean nothing any more.
     pub async fn forget_leases(&self, runtimes: &[RuntimeId]) {
         self.liveness.forget(runtimes).await;
+    }
+
+    /// What follows the removal of runtimes once it is committed. Nobody believes in them any more; their
+    /// daemons are told as soon as it is noted that they were, since what they do then is judged by
+    /// that; their leases mean nothing.
+    pub fn removed(self: &Arc<Self>, runtimes: &[Condemned]) {
+        let ids: Vec<RuntimeId> = runtimes.iter().map(|runtime| runtime.id).collect();
+        let owners: HashSet<UserId> = runtimes.iter().filter_map(|runtime| runtime.owner_id).collect();
+        self.nodes.tell(Control::RuntimesChanged { ids: ids.clone() });
+        let fleet = self.clone();
+        tokio::spawn(async move {
+            fleet.note_told_gone_now(owners).await;
+            fleet.nodes.tell(Control::RuntimesGone { ids: ids.clone() });
+            fleet.liveness.forget(&ids).await;
+        });
     }
 
     /// Brings gauges up to date before they are read.

@@ -20,6 +20,12 @@ impl Fleet {
         self.liveness.mark(format!("gone:{user}"), TOLD_GONE);
     }
 
+    /// Some people's daemons are about to be told so; noted when this returns, if the store answers.
+    pub(super) async fn note_told_gone_now(&self, users: impl IntoIterator<Item = UserId>) {
+        let names: Vec<String> = users.into_iter().map(|user| format!("gone:{user}")).collect();
+        self.liveness.mark_now(&names, TOLD_GONE).await;
+    }
+
     /// Whether somebody's daemon was told so a short while ago; `None` if nobody knows.
     pub async fn was_told_gone(&self, user: UserId) -> Option<bool> {
         // What it was told while the store was away was not noted. Its first answer is no such trouble.

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use sqlx::types::Json;
 
-use super::{Fleet, Gone, runtimes::Row as Runtime};
+use super::{Condemned, Fleet, runtimes::Row as Runtime};
 use crate::{
     db::{Arm, Session, Tx, exec, lists, on},
     error::{Error, Result},
@@ -205,8 +205,8 @@ pub async fn change(
 }
 
 /// Locks one, and then its runtimes, so that nobody registers or binds anything to them any more;
-/// gives the runtimes with their owners, by id.
-pub async fn lock_to_remove(tx: &mut Tx, workspace: WorkspaceId, profile: RuntimeProfileId) -> Result<Vec<Gone>> {
+/// gives the runtimes, by id.
+pub async fn lock_to_remove(tx: &mut Tx, workspace: WorkspaceId, profile: RuntimeProfileId) -> Result<Vec<Condemned>> {
     let found: Option<i32> = on!(
         tx,
         pg "SELECT 1 FROM runtime_profile WHERE id = $1 AND workspace_id = $2 FOR UPDATE",
@@ -220,7 +220,7 @@ pub async fn lock_to_remove(tx: &mut Tx, workspace: WorkspaceId, profile: Runtim
         lite "SELECT * FROM agent_runtime WHERE profile_id = $1 ORDER BY id",
         |c, sql| sqlx::query_as(sql).bind(profile).fetch_all(c)
     )?;
-    Ok(rows.iter().map(Gone::from).collect())
+    Ok(rows.iter().map(Condemned::from).collect())
 }
 
 /// Removes one that has no runtimes any more; the flow around it sees to that.

@@ -91,6 +91,8 @@ impl Fleet {
         let (rows, home) = self
             .db
             .write(workspace, async move |tx| {
+                // A membership that is about to end must not bring its runtimes back.
+                members::hold(tx, workspace, user).await?;
                 members::require(tx, workspace, user).await?;
                 let home = workspaces::get(tx, workspace).await?;
                 let profiles = enrol::profiles_of(tx, workspace, &request.runtimes).await?;
@@ -147,9 +149,13 @@ impl Fleet {
         for gone in &taken.gone {
             tx.emit(kinds::runtime_deleted(workspace, Actor::System, gone.id));
         }
-        self.bid_farewell(tx, taken.gone.clone());
-        let nodes = self.nodes.clone();
-        tx.after_commit(move || taken.wake(&nodes));
+        let fleet = self.clone();
+        tx.after_commit(move || {
+            if !taken.gone.is_empty() {
+                fleet.removed(&taken.gone);
+            }
+            taken.wake(&fleet.nodes);
+        });
         Ok(())
     }
 

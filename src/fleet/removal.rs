@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 
 use super::Fleet;
 use crate::{
-    db::{Arm, Session, Tx, lists, on},
+    db::{
+        Arm, Session, Tx, lists, on,
+        sql::{Sql, Value},
+    },
     error::Result,
     events::{Control, kinds},
-    ids::{RuntimeId, WorkspaceId},
+    ids::{RuntimeId, TaskId, WorkspaceId},
     protocol::event::Actor,
     time::Timestamp,
 };
@@ -38,8 +41,10 @@ impl Fleet {
         let nodes = self.nodes.clone();
         self.db
             .write(workspace, async move |tx| {
+                tx.allow_long_statements().await?;
                 let removed = remove(tx, &ids, before).await?;
                 if !removed.is_empty() {
+                    let_go(tx, &removed).await?;
                     tx.emit(kinds::runtimes_changed(workspace, Actor::System, "runtime_gc", &removed));
                     let (nodes, ids) = (nodes.clone(), removed.clone());
                     tx.after_commit(move || nodes.tell(Control::RuntimesGone { ids }));
@@ -48,6 +53,16 @@ impl Fleet {
             })
             .await
     }
+}
+
+/// What was done there stays, on no runtime.
+async fn let_go(tx: &mut Tx, gone: &[RuntimeId]) -> Result<()> {
+    let mut sql = Sql::new("UPDATE task SET runtime_id = NULL WHERE ");
+    sql.push_for("id IN (SELECT id FROM task WHERE runtime_id ", "runtime_id ");
+    sql.bind(Value::AnyOf(gone.iter().map(|id| id.0).collect()));
+    sql.push_for(" ORDER BY id FOR NO KEY UPDATE) RETURNING id", " RETURNING id");
+    let _: Vec<(TaskId,)> = sql.fetch_all(tx).await?;
+    Ok(())
 }
 
 async fn forgotten(db: &mut Session, before: Timestamp) -> Result<Vec<(RuntimeId, WorkspaceId)>> {

@@ -5,18 +5,16 @@ use sqlx::types::Json;
 
 use super::{Fleet, lease::Lease, presence::presence_of};
 use crate::{
-    db::{Arm, Session, Tx, exec, lists, on},
+    db::{Arm, Session, Tx, lists, on},
     error::{Error, Result},
-    events::{self, Control, Judged, kinds},
+    events::{self, Judged, kinds},
     identity::{Role, members},
     ids::{RuntimeId, RuntimeProfileId, UserId, WorkspaceId},
     protocol::{
-        agent::SlimAgent,
         event::Actor,
         runtime::{Runtime, launch_header},
     },
     time::Timestamp,
-    workspace::agents,
 };
 
 pub(super) const ONLINE: &str = "online";
@@ -202,67 +200,11 @@ impl Fleet {
         Ok(row.wire(lease))
     }
 
-    /// Removes a runtime. Its daemon is told at once, if it is connected here.
-    pub async fn delete(&self, runtime: RuntimeId, user: UserId, selected: Option<WorkspaceId>) -> Result<()> {
-        let nodes = self.nodes.clone();
-        let owner = self
-            .db
-            .write_global(async move |tx| {
-                let row = editable(tx, runtime, user, selected, "you can only delete your own runtimes").await?;
-                // Nobody binds an agent to it from here on.
-                on!(
-                    tx,
-                    pg "SELECT 1 FROM agent_runtime WHERE id = $1 FOR UPDATE",
-                    lite "SELECT 1 FROM agent_runtime WHERE id = $1",
-                    |c, sql| sqlx::query_scalar::<_, i32>(sql).bind(runtime).fetch_optional(c)
-                )?;
-                let agents = agents::of_runtime(tx, runtime).await?;
-                if !agents.is_empty() {
-                    return Err(has_agents(&agents));
-                }
-                // Of agents that have moved elsewhere: nobody could ever claim or end it.
-                let unfinished: bool = on!(tx, |c| sqlx::query_scalar(
-                    "SELECT EXISTS (SELECT 1 FROM task WHERE runtime_id = $1
-                         AND status IN ('queued', 'dispatched', 'running', 'waiting_local_directory'))"
-                )
-                .bind(runtime)
-                .fetch_one(c))?;
-                if unfinished {
-                    let text = "cannot delete runtime: it has unfinished tasks. Cancel them first.";
-                    return Err(Error::conflict("runtime_has_active_tasks", text));
-                }
-                exec!(tx, |c| sqlx::query("DELETE FROM agent_runtime WHERE id = $1").bind(runtime))?;
-                tx.emit(kinds::runtime_deleted(row.workspace_id, Actor::Member(user), runtime));
-                let nodes = nodes.clone();
-                tx.after_commit(move || {
-                    nodes.tell(Control::RuntimesGone { ids: vec![runtime] });
-                    tracing::info!(%runtime, by = %user, "runtime removed");
-                });
-                Ok(row.owner_id)
-            })
-            .await?;
-        owner.into_iter().for_each(|owner| self.note_told_gone(owner));
-        self.liveness.forget(&[runtime]).await;
-        Ok(())
-    }
-
     pub(super) async fn wire(&self, rows: Vec<Row>) -> Vec<Runtime> {
         let ids: Vec<RuntimeId> = rows.iter().map(|row| row.id).collect();
         let leases = self.leases(&ids).await;
         rows.into_iter().zip(leases).map(|(row, lease)| row.wire(lease)).collect()
     }
-}
-
-/// The refusal of removing a runtime with agents; small enough for clients that read 4,096 bytes.
-fn has_agents(agents: &[SlimAgent]) -> Error {
-    const TEXT: &str = "cannot delete runtime: it has active agents bound to it. Archive or reassign the agents first.";
-    let refusal = Error::conflict("runtime_has_active_agents", TEXT);
-    let whole = serde_json::json!(agents);
-    if whole.to_string().len() <= 3500 {
-        return refusal.with("active_agents", &whole);
-    }
-    let names: Vec<_> = agents.iter().map(|agent| serde_json::json!({ "id": agent.id, "name": agent.name })).collect();
-    refusal.with("active_agents", &names)
 }
 
 /// The row, locked, if `user` may change it: its owner, or an owner or admin of its workspace.

@@ -7,7 +7,7 @@ use crate::{
     db::Tx,
     error::{Error, Result},
     fleet,
-    identity::Insider,
+    identity::{Insider, members},
     ids::{AgentId, RuntimeId},
     protocol::agent::{Agent, CreateAgent, PutAgent},
     tasks::{Queue, Which},
@@ -67,7 +67,11 @@ pub async fn cancel_tasks(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, agent:
 pub async fn restore(tx: &mut Tx, who: &Insider, agent: AgentId) -> Result<Agent> {
     let current = agents::open(tx, who, agent).await?;
     fleet::lock_to_bind(tx, who.workspace, current.runtime_id).await?;
+    require_still_member(tx, who).await?;
     let row = agents::lock(tx, who, agent).await?;
+    if row.runtime_id != current.runtime_id {
+        return Err(Error::PlanChanged);
+    }
     agents::restore(tx, who, row).await
 }
 
@@ -77,9 +81,16 @@ async fn bind(tx: &mut Tx, who: &Insider, wished: &str) -> Result<Binding> {
     let invalid = || Error::invalid("invalid_reference", "invalid runtime_id");
     let runtime: RuntimeId = wished.parse().map_err(|_| invalid())?;
     let target = fleet::lock_to_bind(tx, who.workspace, runtime).await?.ok_or_else(invalid)?;
+    require_still_member(tx, who).await?;
     if !target.is_public && !who.rules() && target.owner_id != Some(who.user) {
         let text = "this runtime is private: only its owner or a workspace admin can create agents on it";
         return Err(Error::forbidden("runtime_private", text));
     }
     Ok(Binding { runtime, mode: target.runtime_mode, provider: target.provider })
+}
+
+/// Whoever loses their membership loses what is bound to their runtimes, under the runtimes' locks: who
+/// had to wait for one may be them.
+async fn require_still_member(tx: &mut Tx, who: &Insider) -> Result<()> {
+    members::require(tx, who.workspace, who.user).await.map(drop)
 }

@@ -21,4 +21,5 @@ pub mod revoke;
 pub mod skills;
 pub mod squads;
 pub mod tasks;
+pub mod teardown;
 mod wakes;

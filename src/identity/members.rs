@@ -107,6 +107,29 @@ pub async fn lock_workspace(tx: &mut Tx, workspace: WorkspaceId) -> Result<()> {
     found.map(drop).ok_or_else(workspace_not_found)
 }
 
+/// Locks the memberships of a workspace, or one person's, in the order of their ids: they are about to
+/// end, and whoever rests on one meanwhile waits and then finds it gone. The workspace is locked.
+pub async fn lock_all(tx: &mut Tx, workspace: WorkspaceId, user: Option<UserId>) -> Result<()> {
+    on!(
+        tx,
+        pg "SELECT 1 FROM member WHERE workspace_id = $1 AND (user_id = $2 OR $2 IS NULL) ORDER BY id FOR UPDATE",
+        lite "SELECT 1 FROM member WHERE workspace_id = $1 AND (user_id = $2 OR $2 IS NULL)",
+        |c, sql| sqlx::query_scalar::<_, i32>(sql).bind(workspace).bind(user).fetch_all(c)
+    )
+    .map(drop)
+}
+
+/// Holds a membership for as long as the transaction lasts, or refuses as [`require`].
+pub async fn hold(tx: &mut Tx, workspace: WorkspaceId, user: UserId) -> Result<()> {
+    let held: Option<i32> = on!(
+        tx,
+        pg "SELECT 1 FROM member WHERE workspace_id = $1 AND user_id = $2 FOR KEY SHARE",
+        lite "SELECT 1 FROM member WHERE workspace_id = $1 AND user_id = $2",
+        |c, sql| sqlx::query_scalar(sql).bind(workspace).bind(user).fetch_optional(c)
+    )?;
+    held.map(drop).ok_or_else(workspace_not_found)
+}
+
 /// A membership by its id.
 pub async fn get(db: &mut Session, workspace: WorkspaceId, member: MemberId) -> Result<Member> {
     let row: Option<Row> = on!(db, |c| sqlx::query_as(

@@ -3,10 +3,19 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::lenient;
 use crate::{
     ids::{RuntimeId, RuntimeProfileId, UserId, WorkspaceId},
     time::Timestamp,
 };
+
+/// `POST /api/runtimes/{id}/archive-agents-and-delete`.
+#[derive(Debug, Default, Clone, Deserialize)]
+pub struct ConfirmedAgents {
+    /// The agents that were seen to be active.
+    #[serde(default, deserialize_with = "lenient::list")]
+    pub expected_active_agent_ids: Vec<String>,
+}
 
 /// The runtime object of the people's API; field by field the reference's, and `presence`.
 #[derive(Debug, Clone, Serialize)]

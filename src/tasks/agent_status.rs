@@ -2,36 +2,36 @@
 
 use super::status::in_flight;
 use crate::{
-    db::{Tx, exec, on},
+    db::{
+        Tx, exec,
+        sql::{Sql, Value},
+    },
     error::Result,
     events::kinds,
     ids::AgentId,
     workspace::agents,
 };
 
-/// Stores and tells whether an agent that is locked works, if that changed.
-pub(super) async fn refresh(tx: &mut Tx, agent: AgentId) -> Result<()> {
-    let found: Option<(String, bool)> = on!(tx, |c| sqlx::query_as(concat!(
-        "SELECT status, EXISTS (SELECT 1 FROM task WHERE agent_id = $1 AND status IN ",
-        in_flight!(),
-        ") FROM agent WHERE id = $1"
-    ))
-    .bind(agent)
-    .fetch_optional(c))?;
-    // One that is gone has no status.
-    let Some((status, busy)) = found else { return Ok(()) };
-    let wanted = if busy { "working" } else { "idle" };
-    if status == wanted {
-        return Ok(());
+/// Stores and tells whether agents that are locked work, of those for which that changed.
+pub(super) async fn refresh(tx: &mut Tx, agents: &[AgentId]) -> Result<()> {
+    macro_rules! busy {
+        () => {
+            concat!(
+                "CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.agent_id = agent.id AND t.status IN ",
+                in_flight!(),
+                ") THEN 'working' ELSE 'idle' END"
+            )
+        };
     }
     let now = tx.now();
-    let row: agents::Row =
-        on!(tx, |c| sqlx::query_as("UPDATE agent SET status = $2, updated_at = $3 WHERE id = $1 RETURNING *")
-            .bind(agent)
-            .bind(wanted)
-            .bind(now)
-            .fetch_one(c))?;
-    tx.emit(kinds::agent_worked(&row.redacted(Vec::new())));
+    let mut sql = Sql::new(concat!("UPDATE agent SET status = ", busy!(), ", updated_at = "));
+    sql.bind(Value::Number(now.0)).push(" WHERE id ").bind(Value::AnyOf(agents.iter().map(|id| id.0).collect()));
+    sql.push(concat!(" AND status <> ", busy!(), " RETURNING *"));
+    let mut rows: Vec<agents::Row> = sql.fetch_all(tx).await?;
+    rows.sort_unstable_by_key(|row| row.id);
+    for row in rows {
+        tx.emit(kinds::agent_worked(&row.redacted(Vec::new())));
+    }
     Ok(())
 }
 

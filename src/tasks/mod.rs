@@ -12,6 +12,7 @@ mod agent_status;
 pub mod claim;
 mod ends;
 mod enqueue;
+mod history;
 mod lifecycle;
 mod list;
 pub mod messages;
@@ -40,8 +41,9 @@ use crate::{
     fleet::Fleet,
 };
 
-pub use ends::{Completion, Failure, Which, Withdrawn, agents_of, fail_reported, finish_cancelled};
+pub use ends::{Completion, Failure, Torn, Which, Withdrawn, agents_of, fail_reported, finish_cancelled};
 pub use enqueue::{Trigger, Wish, Work, priority_of, summary};
+pub use history::let_go;
 pub use list::{
     active_of_issue, newest_of, newest_of_chat, of_agent, of_issue, pending_of_runtime, queued_of_chat, snapshot,
 };

@@ -124,6 +124,7 @@ const TABLE: &[Case] = &[
     Case { method: "GET", path: "/api/runtimes?workspace_id={ws}", body: none, foreigner: NoWorkspace, member: In, daemon: Unknown, task: In, foreign_task: OtherWorkspace },
     Case { method: "PATCH", path: "/api/runtimes/{runtime}", body: |_| json!({ "visibility": "public" }), foreigner: NoRuntime, member: Nothing, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
     Case { method: "DELETE", path: "/api/runtimes/{runtime}", body: none, foreigner: NoRuntime, member: Nothing, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
+    Case { method: "POST", path: "/api/runtimes/{runtime}/archive-agents-and-delete", body: |_| json!({}), foreigner: NoRuntime, member: Nothing, daemon: Unknown, task: NotForTasks, foreign_task: NotForTasks },
     Case { path: "/api/agents?workspace_id={ws}", ..RECORD },
     Case { method: "POST", path: "/api/agents?workspace_id={ws}", task: NotForTasks, foreign_task: NotForTasks, ..RECORD },
     Case { path: "/api/agents/{record}?workspace_id={ws}", ..RECORD },

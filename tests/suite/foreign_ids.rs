@@ -17,6 +17,9 @@ on_both_stores!(
 
 /// Routes whose address names records, and what they say of one that is not there.
 const ADDRESSES: &[(&str, &str, &str)] = &[
+    ("PATCH", "/api/runtimes/{runtime}", "runtime not found"),
+    ("DELETE", "/api/runtimes/{runtime}", "runtime not found"),
+    ("POST", "/api/runtimes/{runtime}/archive-agents-and-delete", "runtime not found"),
     ("GET", "/api/agents/{agent}", "agent not found"),
     ("PUT", "/api/agents/{agent}", "agent not found"),
     ("POST", "/api/agents/{agent}/archive", "agent not found"),
@@ -140,8 +143,19 @@ const FIELDS: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// Whose addresses have to be in the table.
-const RECORDS: &[&str] =
-    &["agents", "skills", "squads", "projects", "issues", "comments", "attachments", "chat", "autopilots", "tasks"];
+const RECORDS: &[&str] = &[
+    "runtimes",
+    "agents",
+    "skills",
+    "squads",
+    "projects",
+    "issues",
+    "comments",
+    "attachments",
+    "chat",
+    "autopilots",
+    "tasks",
+];
 
 /// One of each record in a workspace, by name.
 pub async fn furnish(hub: &Hub, workspace: Uuid, named: &str) -> HashMap<String, Uuid> {

@@ -38,3 +38,4 @@ mod sessions;
 mod silence;
 mod store;
 mod tasks;
+mod teardown;

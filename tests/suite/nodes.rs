@@ -185,7 +185,7 @@ async fn verdicts_against_beats_at_the_other_node_end_as_the_beats_say() {
 }
 
 /// Rounds of a race: some here, thousands with HEARTWIRE_RACE_ROUNDS.
-fn rounds(few: usize) -> usize {
+pub fn rounds(few: usize) -> usize {
     std::env::var("HEARTWIRE_RACE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 

@@ -111,6 +111,14 @@ impl Liveness {
         }
     }
 
+    /// As [`Liveness::mark`], and noted when this returns.
+    pub async fn mark_now(&self, names: &[String], ttl: Duration) {
+        match self {
+            Self::Memory(memory) => names.iter().for_each(|name| memory.mark(name.clone(), ttl)),
+            Self::Remote(remote) => remote.mark_now(names, ttl).await,
+        }
+    }
+
     /// Which names were noted and are not over, in their order; `None` when the store does not answer.
     pub async fn marked(&self, names: &[String]) -> Option<Vec<bool>> {
         match self {

@@ -171,6 +171,14 @@ impl Remote {
         }
     }
 
+    pub(super) async fn mark_now(&self, names: &[String], ttl: Duration) {
+        for name in names {
+            let mut command = redis::cmd("SET");
+            command.arg(self.mark_key(name)).arg(1).arg("PX").arg(ttl.as_millis() as u64);
+            let _: Option<String> = self.bulk(&command).await;
+        }
+    }
+
     pub(super) async fn marked(&self, names: &[String]) -> Option<Vec<bool>> {
         let mut marks = Vec::with_capacity(names.len());
         for some in names.chunks(TOGETHER) {

@@ -9,7 +9,7 @@ use crate::{
         sql::{Sql, Value},
     },
     error::{Error, Result},
-    ids::{AgentId, ChatSessionId, CommentId, IssueId, RunId, TaskId, WorkspaceId},
+    ids::{AgentId, ChatSessionId, CommentId, IssueId, RunId, RuntimeId, TaskId, WorkspaceId},
     tasks::{
         Queue, Row, agent_status,
         status::{Operation, active},
@@ -22,7 +22,7 @@ const CANCELLED: &str = "cancelled";
 
 /// Whose work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum Which<'a> {
     /// One task.
     Task(TaskId),
     /// Everything for an issue.
@@ -37,11 +37,37 @@ pub enum Which {
     Comment(CommentId),
     /// A run of an autopilot.
     Run(RunId),
+    /// What is taken apart.
+    Torn(Torn<'a>),
 }
 
-impl Which {
+/// Everything that waits or is at work at some runtimes, and everything that some agents have to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Torn<'a> {
+    /// The runtimes.
+    pub runtimes: &'a [RuntimeId],
+    /// The agents, in the order of their ids.
+    pub agents: &'a [AgentId],
+    /// Whether the agents go as well: then nobody is told how they are.
+    pub agents_go: bool,
+}
+
+impl Torn<'_> {
+    fn narrow(self, sql: &mut Sql) {
+        sql.push(" AND (runtime_id ").bind(Value::AnyOf(self.runtimes.iter().map(|id| id.0).collect()));
+        sql.push(" OR agent_id ").bind(Value::AnyOf(self.agents.iter().map(|id| id.0).collect())).push(")");
+    }
+}
+
+impl Which<'_> {
+    /// Whether it is told how an agent is that lost work.
+    fn is_told_of(self, agent: AgentId) -> bool {
+        !matches!(self, Self::Torn(torn) if torn.agents_go && torn.agents.binary_search(&agent).is_ok())
+    }
+
     fn narrow(self, sql: &mut Sql) {
         let (column, id) = match self {
+            Self::Torn(torn) => return torn.narrow(sql),
             Self::Task(id) => (" AND id = ", id.0),
             Self::Issue(id) | Self::IssueOf(id, _) => (" AND issue_id = ", id.0),
             Self::Agent(id) => (" AND agent_id = ", id.0),
@@ -57,7 +83,7 @@ impl Which {
 }
 
 /// The agents whose work it is: to be locked before it is ended.
-pub async fn agents_of(db: &mut Session, workspace: WorkspaceId, which: Which) -> Result<Vec<AgentId>> {
+pub async fn agents_of(db: &mut Session, workspace: WorkspaceId, which: Which<'_>) -> Result<Vec<AgentId>> {
     let mut sql = Sql::new(concat!("SELECT DISTINCT agent_id FROM task WHERE status IN ", active!()));
     sql.push(" AND workspace_id = ").bind(Value::Id(workspace.0));
     which.narrow(&mut sql);
@@ -73,35 +99,46 @@ impl Queue {
         self: &Arc<Self>,
         tx: &mut Tx,
         workspace: WorkspaceId,
-        which: Which,
+        which: Which<'_>,
         locked: impl Fn(AgentId) -> bool,
     ) -> Result<Vec<Row>> {
         let now = tx.now();
         let mut sql = Sql::new("UPDATE task SET status = ");
         sql.bind(Value::Text(Operation::Cancel.to().word().to_owned()));
         sql.push(", orphan_check_at = NULL, completed_at = ");
-        sql.bind(Value::Number(now.0)).push(concat!(" WHERE status IN ", active!()));
+        sql.bind(Value::Number(now.0));
+        // In the order of their ids: several runtimes may be taken apart at once.
+        sql.push_for(
+            concat!(" WHERE id IN (SELECT id FROM task WHERE status IN ", active!()),
+            concat!(" WHERE status IN ", active!()),
+        );
         sql.push(" AND workspace_id = ").bind(Value::Id(workspace.0));
         which.narrow(&mut sql);
-        sql.push(" RETURNING *");
+        sql.push_for(" ORDER BY id FOR NO KEY UPDATE) RETURNING *", " RETURNING *");
         let mut rows: Vec<Row> = sql.fetch_all(tx).await?;
         if rows.iter().any(|row| !locked(row.agent_id)) {
             return Err(Error::PlanChanged);
         }
         rows.sort_by_key(|row| (row.created_at, row.id));
-        self.told_cancelled(tx, &rows, !matches!(which, Which::Agent(_))).await?;
+        self.told_cancelled(tx, &rows, which).await?;
         Ok(rows)
     }
 
-    async fn told_cancelled(self: &Arc<Self>, tx: &mut Tx, rows: &[Row], status_first: bool) -> Result<()> {
+    async fn told_cancelled(self: &Arc<Self>, tx: &mut Tx, rows: &[Row], which: Which<'_>) -> Result<()> {
         let had: Vec<&Row> = rows.iter().filter(|row| row.dispatched_at.is_some()).collect();
         let tasks: Vec<TaskId> = had.iter().map(|row| row.id).collect();
         tokens::revoke(self, tx, &tasks).await?;
-        let agents: BTreeSet<AgentId> = had.iter().map(|row| row.agent_id).collect();
+        let agents = had.iter().map(|row| row.agent_id).filter(|agent| which.is_told_of(*agent));
+        let agents: BTreeSet<AgentId> = agents.collect();
+        let status_first = !matches!(which, Which::Agent(_));
         if status_first {
             self.refresh_agents(tx, &agents).await?;
         }
-        for row in rows {
+        for (place, row) in rows.iter().enumerate() {
+            // Others' transactions run on the same threads.
+            if place % 256 == 255 {
+                tokio::task::yield_now().await;
+            }
             tx.emit(row.told_of(Operation::Cancel));
         }
         run::follow(tx, rows).await?;
@@ -121,10 +158,11 @@ impl Queue {
         tx: &mut Tx,
         agents: &BTreeSet<AgentId>,
     ) -> Result<()> {
-        for agent in agents {
-            agent_status::refresh(tx, *agent).await?;
-            self.wake_next(tx, *agent).await?;
+        if agents.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let agents: Vec<AgentId> = agents.iter().copied().collect();
+        agent_status::refresh(tx, &agents).await?;
+        self.wake_next_of(tx, &agents).await
     }
 }

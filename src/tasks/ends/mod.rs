@@ -16,7 +16,7 @@ mod held;
 mod issue;
 mod run;
 
-pub use cancel::{Which, agents_of};
+pub use cancel::{Torn, Which, agents_of};
 pub use chat::{Withdrawn, finish_cancelled};
 pub use complete::Completion;
 pub use fail::{Failure, fail_reported};

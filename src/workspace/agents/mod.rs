@@ -1,6 +1,7 @@
 //! Agents: who does the work. What binds one to a runtime is in `flows::agents`.
 
 mod config;
+pub mod ends;
 pub mod env;
 pub mod rebind;
 pub mod skills;
@@ -18,7 +19,7 @@ use crate::{
     identity::Insider,
     ids::{AgentId, RuntimeId, UserId, WorkspaceId},
     protocol::{
-        agent::{Agent, AgentSkill, CreateAgent, PutAgent, SlimAgent},
+        agent::{Agent, AgentSkill, CreateAgent, PutAgent},
         lenient::Patch,
     },
     time::Timestamp,
@@ -192,13 +193,6 @@ pub async fn hold(tx: &mut Tx, workspace: WorkspaceId, agent: AgentId) -> Result
         lite "SELECT * FROM agent WHERE id = $1 AND workspace_id = $2",
         |c, sql| sqlx::query_as(sql).bind(agent).bind(workspace).fetch_optional(c)
     )
-}
-
-/// The agents that are bound to a runtime, put aside or not, by name.
-pub async fn of_runtime(db: &mut Session, runtime: RuntimeId) -> Result<Vec<SlimAgent>> {
-    on!(db, |c| sqlx::query_as("SELECT id, name, status, avatar_url FROM agent WHERE runtime_id = $1 ORDER BY name")
-        .bind(runtime)
-        .fetch_all(c))
 }
 
 /// The row under a lock that other changes of it wait for, if the caller may change it.

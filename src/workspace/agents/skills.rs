@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use super::lock;
 use crate::{
-    db::{Arm, Session, Tx, exec, lists, on},
+    db::{
+        Arm, Session, Tx, exec, lists, on,
+        sql::{Sql, Value},
+    },
     error::{Error, Result},
     events::kinds,
     identity::Insider,
@@ -36,11 +39,25 @@ pub(super) async fn of_workspace(
     )
     .bind(workspace)
     .fetch_all(c))?;
+    Ok(by_agent(rows))
+}
+
+/// The skills of some agents.
+pub(super) async fn of_all(db: &mut Session, agents: &[AgentId]) -> Result<HashMap<AgentId, Vec<AgentSkill>>> {
+    let mut sql = Sql::new(
+        "SELECT b.agent_id, s.id, s.name, s.description
+         FROM agent_skill b JOIN skill s ON s.id = b.skill_id WHERE b.agent_id ",
+    );
+    sql.bind(Value::AnyOf(agents.iter().map(|id| id.0).collect())).push(" ORDER BY s.name");
+    Ok(by_agent(sql.fetch_all(db).await?))
+}
+
+fn by_agent(rows: Vec<Row>) -> HashMap<AgentId, Vec<AgentSkill>> {
     let mut skills: HashMap<AgentId, Vec<AgentSkill>> = HashMap::new();
     for Row { agent_id, id, name, description } in rows {
         skills.entry(agent_id).or_default().push(AgentSkill { id, name, description });
     }
-    Ok(skills)
+    skills
 }
 
 /// One agent's skills, by name, as the agent's object has them.

@@ -6,6 +6,7 @@
 
 mod brief;
 pub mod due;
+pub mod ends;
 pub mod runs;
 mod schedule;
 mod subscribers;
@@ -79,11 +80,12 @@ impl Row {
 }
 
 /// Autopilots, each with the owner of the private agent that does its work: its assignee, or the
-/// leader of the squad that is.
+/// leader of the squad that is; also once that agent is gone.
 macro_rules! selected {
     ($also:literal, $rest:literal) => {
         concat!(
-            "SELECT a.*, CASE WHEN g.visibility = 'private' THEN g.owner_id END AS private_to ",
+            "SELECT a.*, CASE WHEN g.id IS NULL THEN a.was_private_to
+                              WHEN g.visibility = 'private' THEN g.owner_id END AS private_to ",
             $also,
             " FROM autopilot a
              LEFT JOIN squad s ON a.assignee_type = 'squad' AND s.id = a.assignee_id
@@ -92,6 +94,8 @@ macro_rules! selected {
         )
     };
 }
+
+use selected;
 
 #[derive(sqlx::FromRow)]
 struct ListedRow {

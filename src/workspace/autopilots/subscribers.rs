@@ -1,8 +1,13 @@
 //! Who is told of an autopilot's runs. Whoever has left the workspace is none of them.
 
+use std::collections::HashMap;
+
 use super::super::{references, words};
 use crate::{
-    db::{Arm, Session, Tx, lists, on},
+    db::{
+        Arm, Session, Tx, lists, on,
+        sql::{Sql, Value},
+    },
     error::Result,
     ids::{AutopilotId, UserId, WorkspaceId},
     protocol::autopilot::{Subscriber, WishedSubscriber},
@@ -28,6 +33,26 @@ pub async fn of(db: &mut Session, workspace: WorkspaceId, autopilot: AutopilotId
     .fetch_all(c))?;
     let subscriber = |Row { user_type, user_id, created_at }| Subscriber { user_type, user_id, created_at };
     Ok(rows.into_iter().map(subscriber).collect())
+}
+
+/// The subscribers of some autopilots, oldest first.
+pub(super) async fn of_all(
+    db: &mut Session,
+    workspace: WorkspaceId,
+    autopilots: &[AutopilotId],
+) -> Result<HashMap<AutopilotId, Vec<Subscriber>>> {
+    let mut sql = Sql::new(
+        "SELECT s.autopilot_id, s.user_type, s.user_id, s.created_at
+         FROM autopilot_subscriber s JOIN member m ON m.user_id = s.user_id WHERE m.workspace_id = ",
+    );
+    sql.bind(Value::Id(workspace.0)).push(" AND s.autopilot_id ");
+    sql.bind(Value::AnyOf(autopilots.iter().map(|id| id.0).collect())).push(" ORDER BY s.created_at, s.user_id");
+    let rows: Vec<(AutopilotId, String, UserId, Timestamp)> = sql.fetch_all(db).await?;
+    let mut subscribers: HashMap<AutopilotId, Vec<Subscriber>> = HashMap::new();
+    for (autopilot, user_type, user_id, created_at) in rows {
+        subscribers.entry(autopilot).or_default().push(Subscriber { user_type, user_id, created_at });
+    }
+    Ok(subscribers)
 }
 
 /// The people a body names, each once; all of them members, or it is refused.

@@ -1,6 +1,7 @@
 //! Chats: a person's talks with agents. A talk is its creator's; owners and admins have no part in
 //! it. What a message sets going is in `flows::chats`.
 
+pub mod ends;
 pub mod messages;
 
 use super::{agents, references, words};

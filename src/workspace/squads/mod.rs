@@ -1,6 +1,7 @@
 //! Squads: agents and people who work together, led by an agent. Every member sees them; owners and
 //! admins make and change them. What a squad's end means for its work is in `flows::squads`.
 
+pub mod ends;
 pub mod evaluations;
 pub mod members;
 

@@ -300,16 +300,17 @@ impl Hub {
             SELECT 'users ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM users
             UNION ALL SELECT 'workspace ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
                 || ' ' || COUNT(deleted_at) FROM workspace
-            UNION ALL SELECT 'member ' || COUNT(*) || ' ' || SUM(LENGTH(role)) FROM member
+            UNION ALL SELECT 'member ' || COUNT(*) || ' ' || COALESCE(SUM(LENGTH(role)), 0) FROM member
             UNION ALL SELECT 'token ' || COUNT(*) || ' ' || COUNT(revoked_at) || ' ' || COALESCE(SUM(expires_at), 0)
                 FROM personal_access_token
             UNION ALL SELECT 'session ' || COUNT(*) FROM session WHERE ended_at IS NULL
             UNION ALL SELECT 'daemon_token ' || COUNT(*) FROM daemon_token
             UNION ALL SELECT 'task_token ' || COUNT(*) FROM task_token
             UNION ALL SELECT 'runtime ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
-                || ' ' || COALESCE(SUM(last_seen_at), 0) FROM agent_runtime
+                || ' ' || COALESCE(SUM(last_seen_at), 0) || ' ' || COUNT(offline_cause) FROM agent_runtime
             UNION ALL SELECT 'profile ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM runtime_profile
-            UNION ALL SELECT 'agent ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM agent
+            UNION ALL SELECT 'agent ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COUNT(archived_at) FROM agent
             UNION ALL SELECT 'skill ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM skill
             UNION ALL SELECT 'issue ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM issue
             UNION ALL SELECT 'comment ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM comment
@@ -325,13 +326,15 @@ impl Hub {
                 || ' ' || COUNT(chat_session_id) || ' ' || COUNT(chat_message_id)
                 || ' ' || COUNT(sweep_after) FROM attachment
             UNION ALL SELECT 'attachment_chunk ' || COUNT(*) FROM attachment_chunk
-            UNION ALL SELECT 'autopilot ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0) FROM autopilot
+            UNION ALL SELECT 'autopilot ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
+                || ' ' || COALESCE(SUM(LENGTH(status)), 0) || ' ' || COUNT(was_private_to) FROM autopilot
             UNION ALL SELECT 'subscriber ' || COUNT(*) FROM autopilot_subscriber
             UNION ALL SELECT 'trigger ' || COUNT(*) || ' ' || COALESCE(SUM(updated_at), 0)
                 || ' ' || COALESCE(SUM(next_run_at), 0) FROM autopilot_trigger
             UNION ALL SELECT 'run ' || COUNT(*) FROM autopilot_run
             UNION ALL SELECT 'task ' || COUNT(*) || ' ' || COALESCE(SUM(LENGTH(status)), 0)
-                || ' ' || COALESCE(SUM(dispatched_at), 0) || ' ' || COUNT(session_id) || ' ' || COALESCE(SUM(completed_at), 0) FROM task
+                || ' ' || COALESCE(SUM(dispatched_at), 0) || ' ' || COUNT(session_id) || ' ' || COALESCE(SUM(completed_at), 0)
+                || ' ' || COUNT(runtime_id) || ' ' || COUNT(private_to) FROM task
             UNION ALL SELECT 'evaluation ' || COUNT(*) FROM squad_evaluation
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
