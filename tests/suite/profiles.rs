@@ -342,14 +342,14 @@ async fn a_profile_that_somebody_needs_stays(backend: Backend) {
     let answer = refused("runtime_has_active_squads").await;
     assert_eq!(answer["active_squads"], json!([{ "id": squad["id"], "name": "s", "leader_id": agent }]));
     hub.cli("PUT", &format!("/api/squads/{}", id(&squad)), json!({ "leader_id": deputy })).await.expect(200);
-    refused("runtime_profile_in_use").await;
-    // Somebody moves the agent, whose work stays where it was queued.
-    hub.cli("PUT", &format!("/api/agents/{agent}"), json!({ "runtime_id": elsewhere })).await.expect(200);
-    support::give(&hub, &Given { agent: deputy, runtime, ..Given::default() }).await;
-    refused("runtime_profile_in_use").await;
-    hub.sql("UPDATE task SET status = 'cancelled', completed_at = 1").await;
+    // What was put aside goes along, and work that was left there by an agent that lives elsewhere ends.
+    let task = support::give(&hub, &Given { agent: deputy, runtime, ..Given::default() }).await;
+    let (mut browser, _) = hub.browser().await;
     hub.delete(&one).await.expect(204);
+    assert_eq!(browser.next_of("task:cancelled").await["payload"]["task_id"], json!(task));
     assert!(hub.runtime(runtime).await.is_none() && hub.runtime(elsewhere).await.is_some());
+    hub.cli("GET", &format!("/api/agents/{agent}"), Value::Null).await.refused(404, "agent not found");
+    hub.cli("GET", &format!("/api/agents/{deputy}"), Value::Null).await.expect(200);
 }
 
 async fn a_profile_s_end_takes_its_runtimes_along(backend: Backend) {
