@@ -83,7 +83,7 @@ async fn a_removed_workspace_leaves_nothing_and_its_log_a_day_longer(backend: Ba
 
     assert_eq!(hub.app.purge().await.unwrap(), 0, "nothing was removed yet");
     hub.delete(&format!("/api/workspaces/{elsewhere}")).await.expect(204);
-    assert!(hub.app.purge().await.unwrap() > 20);
+    assert!(hub.app.purge().await.unwrap() > 0);
     assert_eq!(counts(&hub, TABLES).await, before);
     let kept = counts(&hub, HISTORY).await;
     assert!(HISTORY.iter().all(|table| kept[table] != history[table]), "{kept:?}");

@@ -632,8 +632,8 @@ async fn an_autopilot_s_end_is_its_runs_end(backend: Backend) {
     assert_eq!((&status["type"], &status["payload"]["agent"]["status"]), (&json!("agent:status"), &json!("idle")));
     let failed = |run: &Value| json!({ "run_id": run["id"], "autopilot_id": made["id"], "status": "failed" });
     expect(&mut browser, "task:cancelled", cancelled(&second)).await;
-    expect(&mut browser, "task:cancelled", cancelled(&third)).await;
     expect(&mut browser, "autopilot:run_done", failed(&second)).await;
+    expect(&mut browser, "task:cancelled", cancelled(&third)).await;
     expect(&mut browser, "autopilot:run_done", failed(&third)).await;
     let gone = browser.next().await;
     assert_eq!(

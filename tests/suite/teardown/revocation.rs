@@ -237,5 +237,9 @@ async fn a_daemon_keeps_what_it_has_in_other_workspaces(backend: Backend) {
     remove(&hub, WHO).await.expect(204);
     daemon.send(beat(scene.here)).await;
     daemon.send(beat(kept)).await;
-    assert_eq!(daemon.next().await["payload"]["runtime_id"], json!(kept), "the revoked one is not acknowledged");
+    assert_eq!(
+        daemon.next_of("daemon:heartbeat_ack").await["payload"]["runtime_id"],
+        json!(kept),
+        "the revoked one is not acknowledged"
+    );
 }

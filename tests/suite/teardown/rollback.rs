@@ -44,7 +44,7 @@ async fn a_strict_removal_happens_wholly_or_not_at_all(backend: Backend) {
     scene.archive(&hub).await;
     let mut daemon = hub.daemon(&[scene.here]).await;
     fails_at_each_statement(&hub, &mut daemon, 18, async || scene.delete(&hub).await).await;
-    assert_eq!(daemon.next().await["payload"]["status"], "runtime_gone");
+    assert_eq!(daemon.next_of("daemon:heartbeat_ack").await["payload"]["status"], "runtime_gone");
     scene.is_gone(&hub).await;
 }
 
@@ -53,7 +53,7 @@ async fn a_cascade_happens_wholly_or_not_at_all(backend: Backend) {
     let scene = Scene::set(&hub).await;
     let mut daemon = hub.daemon(&[scene.here]).await;
     fails_at_each_statement(&hub, &mut daemon, 20, async || scene.cascade(&hub).await).await;
-    assert_eq!(daemon.next().await["payload"]["status"], "runtime_gone");
+    assert_eq!(daemon.next_of("daemon:heartbeat_ack").await["payload"]["status"], "runtime_gone");
     scene.is_gone(&hub).await;
 }
 

@@ -50,7 +50,7 @@ async fn a_removed_workspace_ends_all_work_in_it_and_is_told_last_of_all(backend
     // The same daemon goes on elsewhere.
     daemon.send(crate::support::fleet::beat(scene.here)).await;
     daemon.send(crate::support::fleet::beat(kept)).await;
-    assert_eq!(daemon.next().await["payload"]["runtime_id"], json!(kept));
+    assert_eq!(daemon.next_of("daemon:heartbeat_ack").await["payload"]["runtime_id"], json!(kept));
     let claim = format!("/api/daemon/runtimes/{}/tasks/claim", scene.here);
     hub.post(&claim, json!({})).await.refused(404, "not found");
 }
