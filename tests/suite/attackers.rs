@@ -161,6 +161,7 @@ const TABLE: &[Case] = &[
     Case { path: "/api/issues/{record}/active-task?workspace_id={ws}", ..RECORD },
     Case { path: "/api/issues/{record}/task-runs?workspace_id={ws}", ..RECORD },
     Case { method: "POST", path: "/api/issues/{record}/tasks/{record}/cancel?workspace_id={ws}", ..RECORD },
+    Case { path: "/api/tasks/{record}/messages?workspace_id={ws}", ..RECORD },
     Case { method: "POST", path: "/api/tasks/{record}/cancel?workspace_id={ws}", ..RECORD },
     Case { path: "/api/agent-task-snapshot?workspace_id={ws}", ..RECORD },
     Case { path: "/api/projects?workspace_id={ws}", ..RECORD },
@@ -217,6 +218,15 @@ const TABLE: &[Case] = &[
     Case { method: "POST", path: "/api/daemon/tasks/{task}/wait-local-directory", body: |_| json!({ "reason": "r" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
     Case { method: "POST", path: "/api/daemon/tasks/{task}/session", body: |_| json!({ "session_id": "s" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
     Case { method: "GET", path: "/api/daemon/tasks/{task}/status", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/tasks/{task}/progress", body: |_| json!({ "summary": "s" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "GET", path: "/api/daemon/tasks/{task}/messages", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/tasks/{task}/messages", body: |_| json!({ "messages": [{ "seq": 1, "content": "c" }] }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    Case { method: "POST", path: "/api/daemon/tasks/{task}/usage", body: |_| json!({ "usage": [{ "model": "m", "input_tokens": 1 }] }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
+    // Any daemon of the workspace asks whether folders are still of use.
+    Case { method: "GET", path: "/api/daemon/tasks/{task}/gc-check", body: none, foreigner: NotYours, member: In, daemon: In, task: Unknown, foreign_task: Unknown },
+    Case { method: "GET", path: "/api/daemon/issues/{record}/gc-check", body: none, foreigner: Nothing, member: Nothing, daemon: Nothing, task: Unknown, foreign_task: Unknown },
+    Case { method: "GET", path: "/api/daemon/chat-sessions/{record}/gc-check", body: none, foreigner: Nothing, member: Nothing, daemon: Nothing, task: Unknown, foreign_task: Unknown },
+    Case { method: "GET", path: "/api/daemon/autopilot-runs/{record}/gc-check", body: none, foreigner: Nothing, member: Nothing, daemon: Nothing, task: Unknown, foreign_task: Unknown },
     Case { method: "POST", path: "/api/daemon/tasks/{task}/complete", body: |_| json!({ "output": "o" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
     Case { method: "POST", path: "/api/daemon/tasks/{task}/fail", body: |_| json!({ "error": "e" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
     // A socket: see below.

@@ -66,6 +66,7 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("POST", "/api/issues/{issue}/tasks/{task}/cancel", "issue not found"),
     ("POST", "/api/issues/{own_issue}/tasks/{task}/cancel", "task not found"),
     ("POST", "/api/issues/{own_issue}/tasks/{own_task}/cancel", "task not found"),
+    ("GET", "/api/tasks/{task}/messages", "task not found"),
     ("POST", "/api/tasks/{task}/cancel", "task not found"),
     ("PUT", "/api/comments/{comment}", "comment not found"),
     ("DELETE", "/api/comments/{comment}", "comment not found"),

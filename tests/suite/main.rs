@@ -30,6 +30,7 @@ mod outages;
 mod people_api;
 mod polling;
 mod records;
+mod runs;
 mod sequence;
 mod sessions;
 mod silence;

@@ -9,7 +9,7 @@ mod claim_kinds;
 mod claim_tokens;
 mod claimers;
 mod comments;
-mod desk;
+pub mod desk;
 mod issues;
 mod orphans;
 mod people;
