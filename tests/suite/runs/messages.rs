@@ -166,6 +166,10 @@ async fn a_run_that_begins_anew_gets_numbers_of_its_own(backend: Backend) {
     let expected = [(1, 1, "a"), (2, 2, "b"), (3, 3, "c"), (4, 4, "A"), (5, 5, "B"), (6, 6, "C"), (7, 7, "D")];
     assert_eq!(said(&list), expected);
     assert_eq!(said(&heard(&mut browser, 7).await), expected);
+    // What was on its way twice since the first run is no third one.
+    report(&world, task, json!([text(1, "a"), text(2, "b")])).await;
+    report(&world, task, json!([text(3, "c")])).await;
+    assert_eq!(world.transcript(task).await.len(), 7);
     // And a third time.
     report(&world, task, json!([text(1, "x")])).await;
     assert_eq!(said(&world.transcript(task).await).last(), Some(&(8, 8, "x")));
