@@ -5,11 +5,17 @@ use std::sync::Arc;
 use super::{
     Queue, Row,
     enqueue::{New, Trigger, Wish, Work},
+    list::queued_of_chat,
     reasons,
 };
-use crate::{db::Tx, error::Result, workspace::agents};
+use crate::{
+    db::{Tx, exec},
+    error::Result,
+    ids::TaskId,
+    workspace::agents,
+};
 
-/// Queues another attempt of a task that failed; whether it did.
+/// Queues another attempt of a task that failed; whether there is one.
 pub(super) async fn again(queue: &Arc<Queue>, tx: &mut Tx, agent: &agents::Row, row: &Row) -> Result<bool> {
     let reason = row.failure_reason.as_deref().unwrap_or_default();
     let (Some(runtime), true) = (row.runtime_id, reasons::is_retryable(reason) && row.attempt < row.max_attempts)
@@ -30,6 +36,12 @@ pub(super) async fn again(queue: &Arc<Queue>, tx: &mut Tx, agent: &agents::Row, 
         _ => return Ok(false),
     };
     let fresh = reasons::starts_afresh(reason);
+    if let Work::Chat(chat) = work
+        && let Some(waiting) = queued_of_chat(tx, chat).await?
+    {
+        // It answers all that was asked so far: another one would find nothing to answer.
+        return if fresh { forget_session(tx, waiting.id).await.map(|()| true) } else { Ok(true) };
+    }
     let new = New {
         wish: Wish {
             work,
@@ -52,4 +64,9 @@ pub(super) async fn again(queue: &Arc<Queue>, tx: &mut Tx, agent: &agents::Row, 
         tracing::info!(task = %row.id, "not tried again: the agent has another task for the issue");
     }
     Ok(queued.is_some())
+}
+
+/// A task that waits does not take up any earlier session.
+async fn forget_session(tx: &mut Tx, task: TaskId) -> Result<()> {
+    exec!(tx, |c| sqlx::query("UPDATE task SET force_fresh_session = true WHERE id = $1").bind(task)).map(drop)
 }

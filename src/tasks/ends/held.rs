@@ -74,9 +74,15 @@ impl Held {
         self.agents.contains_key(&agent)
     }
 
-    /// The agent that tries a task once more, if there is one to do so and somewhere to do it.
+    /// The agent that tries a task once more, if there is one to do so, and somewhere and something to do
+    /// it for.
     pub(super) fn agent_to_retry(&self, row: &Row) -> Option<&agents::Row> {
         row.runtime_id.filter(|runtime| self.seats.contains(runtime))?;
+        let lacks_issue = row.issue_id.is_some() && self.issue_of(row).is_none();
+        let lacks_chat = row.chat_session_id.is_some() && self.chat_of(row).is_none();
+        if lacks_issue || lacks_chat {
+            return None;
+        }
         self.agents.get(&row.agent_id).filter(|agent| agent.archived_at.is_none())
     }
 

@@ -336,6 +336,8 @@ impl Hub {
                 || ' ' || COALESCE(SUM(dispatched_at), 0) || ' ' || COUNT(session_id) || ' ' || COALESCE(SUM(completed_at), 0)
                 || ' ' || COUNT(runtime_id) || ' ' || COUNT(private_to) FROM task
             UNION ALL SELECT 'evaluation ' || COUNT(*) FROM squad_evaluation
+            UNION ALL SELECT 'message ' || COUNT(*) FROM task_message
+            UNION ALL SELECT 'usage ' || COUNT(*) || ' ' || COALESCE(SUM(input_tokens), 0) FROM task_usage
             UNION ALL SELECT 'events ' || COALESCE(SUM(seq), 0) FROM event_counter";
         self.rows(ROWS).await.join("; ")
     }

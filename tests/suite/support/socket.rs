@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, client_async, connect_async,
     tungstenite::{Error, Message, client::IntoClientRequest, http::Response},
 };
 
@@ -30,6 +30,18 @@ impl Socket {
         let bearer = token.map(|token| format!("Bearer {token}"));
         let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
         Self::open_with(url, &headers).await
+    }
+
+    /// A socket on a stream that takes hardly anything while nobody reads: then it is the hub that has to
+    /// wait.
+    pub async fn open_narrow(url: &str) -> Self {
+        let request = url.into_client_request().expect("a URL");
+        let address = request.uri().authority().expect("host and port").as_str().parse().expect("an address");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let stream = socket.connect(address).await.expect("connected");
+        let (stream, _) = client_async(request, MaybeTlsStream::Plain(stream)).await.expect("upgraded");
+        Self(stream)
     }
 
     /// As [`Socket::try_open`], with any headers.

@@ -23,11 +23,16 @@ pub struct Given {
     pub context: Option<Value>,
     pub initiator: Option<Uuid>,
     pub fresh: bool,
+    /// As a squad's leader.
+    pub leads: bool,
     /// `queued`, if empty.
     pub status: &'static str,
     pub dispatched: Option<i64>,
     pub started: Option<i64>,
+    pub waiting: Option<i64>,
     pub completed: Option<i64>,
+    /// Now, unless something else is wished.
+    pub created: Option<i64>,
     pub session: Option<&'static str>,
     pub work_dir: Option<&'static str>,
     pub error: Option<&'static str>,
@@ -42,7 +47,8 @@ macro_rules! insert {
             "INSERT INTO task (id, workspace_id, agent_id, runtime_id, origin_runtime_id, owner_id, daemon_id, status,
                                priority, issue_id, chat_session_id, autopilot_run_id, serial_key, trigger_comment_id,
                                context, force_fresh_session, initiator_user_id, session_id, work_dir, error,
-                               failure_reason, dispatched_at, started_at, completed_at, created_at)
+                               failure_reason, dispatched_at, started_at, completed_at, waiting_at, created_at,
+                               is_leader_task)
              SELECT $1, COALESCE($2, r.workspace_id), $3, r.id, r.id, r.owner_id, r.daemon_id, $4,
                     0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
                     ",
@@ -53,7 +59,10 @@ macro_rules! insert {
             $now,
             " - $19 * 1000000, ",
             $now,
-            " FROM agent_runtime r WHERE r.id = $20"
+            " - $21 * 1000000, ",
+            $now,
+            " - $22 * 1000000, $23
+              FROM agent_runtime r WHERE r.id = $20"
         ))
         .bind($id)
         .bind(given.workspace)
@@ -75,6 +84,9 @@ macro_rules! insert {
         .bind(given.started)
         .bind(given.completed)
         .bind(given.runtime)
+        .bind(given.waiting)
+        .bind(given.created.unwrap_or(0))
+        .bind(given.leads)
         .execute(&mut $connection)
         .await
         .expect("a task")

@@ -4,7 +4,7 @@ use super::{super::super::resume, ClaimedTask, Row};
 use crate::{
     db::{Tx, on},
     error::Result,
-    ids::{ChatMessageId, ChatSessionId, RuntimeId, WorkspaceId},
+    ids::{ChatMessageId, ChatSessionId, RuntimeId, TaskId, WorkspaceId},
     protocol::task::ClaimedAttachment,
     workspace::attachments,
 };
@@ -36,10 +36,12 @@ struct Message {
     id: ChatMessageId,
     role: String,
     content: String,
+    /// Whether it asked for this very task.
+    asked: bool,
 }
 
 pub(super) async fn tell(tx: &mut Tx, row: &Row, found: Found, task: &mut ClaimedTask) -> Result<()> {
-    let messages = unanswered(tx, found.id).await?;
+    let messages = unanswered(tx, found.id, row.id).await?;
     let said: Vec<&str> =
         messages.iter().map(|message| message.content.as_str()).filter(|text| !text.trim().is_empty()).collect();
     let said = said.join("\n\n");
@@ -54,19 +56,26 @@ pub(super) async fn tell(tx: &mut Tx, row: &Row, found: Found, task: &mut Claime
     Ok(())
 }
 
-/// What a person has said since the agent's last word, oldest first.
-async fn unanswered(tx: &mut Tx, chat: ChatSessionId) -> Result<Vec<Message>> {
+/// What a person has said since the agent's last word, and what asked for this task before that: it was
+/// said while another answer was on its way. Oldest first.
+async fn unanswered(tx: &mut Tx, chat: ChatSessionId, task: TaskId) -> Result<Vec<Message>> {
     let latest: Vec<Message> = on!(tx, |c| sqlx::query_as(
-        "SELECT id, role, content FROM chat_message
-         WHERE chat_session_id = $1 AND created_at >= COALESCE(
+        "SELECT id, role, content, COALESCE(task_id = $2, false) AS asked FROM chat_message
+         WHERE chat_session_id = $1 AND (role = 'user' AND task_id = $2 OR created_at >= COALESCE(
              (SELECT created_at FROM chat_message WHERE chat_session_id = $1 AND role <> 'user'
-              ORDER BY created_at DESC, id DESC LIMIT 1), 0)
-         ORDER BY created_at DESC, id DESC LIMIT $2"
+              ORDER BY created_at DESC, id DESC LIMIT 1), 0))
+         ORDER BY created_at DESC, id DESC LIMIT $3"
     )
     .bind(chat)
+    .bind(task)
     .bind(MOST)
     .fetch_all(c))?;
-    let mut messages: Vec<Message> = latest.into_iter().take_while(|message| message.role == "user").collect();
+    let mut answered = false;
+    let open = latest.into_iter().filter(|message| {
+        answered |= message.role != "user";
+        message.role == "user" && (message.asked || !answered)
+    });
+    let mut messages: Vec<Message> = open.collect();
     messages.reverse();
     Ok(messages)
 }
