@@ -236,14 +236,6 @@ const TABLE: &[Case] = &[
     Case { method: "GET", path: "/api/daemon/autopilot-runs/{record}/gc-check", body: none, foreigner: Nothing, member: Nothing, daemon: Nothing, task: Unknown, foreign_task: Unknown },
     Case { method: "POST", path: "/api/daemon/tasks/{task}/complete", body: |_| json!({ "output": "o" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
     Case { method: "POST", path: "/api/daemon/tasks/{task}/fail", body: |_| json!({ "error": "e" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
-    Case { method: "POST", path: "/api/daemon/tasks/{task}/progress", body: |_| json!({ "summary": "s" }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
-    Case { method: "POST", path: "/api/daemon/tasks/{task}/messages", body: |_| json!({ "messages": [{ "seq": 1, "content": "c" }] }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
-    Case { method: "GET", path: "/api/daemon/tasks/{task}/messages", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
-    Case { method: "POST", path: "/api/daemon/tasks/{task}/usage", body: |_| json!({ "usage": [{ "model": "m", "input_tokens": 1 }] }), foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
-    Case { method: "GET", path: "/api/daemon/issues/{record}/gc-check", body: none, foreigner: Nothing, member: Nothing, daemon: Nothing, task: Unknown, foreign_task: Unknown },
-    Case { method: "GET", path: "/api/daemon/chat-sessions/{record}/gc-check", body: none, foreigner: Nothing, member: Nothing, daemon: Nothing, task: Unknown, foreign_task: Unknown },
-    Case { method: "GET", path: "/api/daemon/autopilot-runs/{record}/gc-check", body: none, foreigner: Nothing, member: Nothing, daemon: Nothing, task: Unknown, foreign_task: Unknown },
-    Case { method: "GET", path: "/api/daemon/tasks/{task}/gc-check", body: none, foreigner: NotYours, member: In, daemon: In, task: Unknown, foreign_task: Unknown },
     // A socket: see below.
     Case { method: "GET", path: "/api/daemon/ws?runtime_ids={runtime}", body: none, foreigner: NotYours, member: NotYours, daemon: NotYours, task: Unknown, foreign_task: Unknown },
 ];
