@@ -177,6 +177,17 @@ impl Hub {
         runtime.block_on(app.stop());
     }
 
+    /// Posts something about the first workspace; gives the answer.
+    pub fn post(&self, path: &str, body: Value) -> Value {
+        let path = format!("{path}?workspace_id={}", self.workspace);
+        self.call(reqwest::Method::POST, &path, Some(body))
+    }
+
+    /// Reads something about the first workspace.
+    pub fn get(&self, path: &str) -> Value {
+        self.call(reqwest::Method::GET, &format!("{path}?workspace_id={}", self.workspace), None)
+    }
+
     fn call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
         let url = format!("http://{}{path}", self.address());
         let token = self.token.clone();
@@ -194,7 +205,8 @@ impl Hub {
     }
 }
 
-fn id_of(workspace: &Value) -> Uuid {
-    let id = workspace["id"].as_str().unwrap_or_else(|| panic!("a workspace has an id: {workspace}"));
+/// The id of something that the hub answered.
+pub fn id_of(thing: &Value) -> Uuid {
+    let id = thing["id"].as_str().unwrap_or_else(|| panic!("it has an id: {thing}"));
     id.parse().expect("a UUID")
 }

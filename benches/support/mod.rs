@@ -7,12 +7,14 @@ mod publish;
 mod remote;
 mod stats;
 mod swarm;
+mod viewers;
 
-pub use hub::{Hub, Store};
+pub use hub::{Hub, Store, id_of};
 pub use publish::{Mill, Rate, paced, saturated};
 pub use remote::RemoteSwarm;
 pub use stats::{Delays, Notes, Table, millions, spread};
 pub use swarm::{Swarm, Target, now};
+pub use viewers::{Viewed, Viewers, clock};
 
 use std::time::{Duration, Instant};
 

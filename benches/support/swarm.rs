@@ -215,42 +215,7 @@ struct Socket {
 
 impl Socket {
     async fn open(shared: Arc<Shared>, index: usize, target: &Target) -> Result<(Self, String), String> {
-        let mut stream = TcpStream::connect(target.address).await.map_err(|error| format!("connecting: {error}"))?;
-        let _ = stream.set_nodelay(true);
-        let request = format!(
-            "GET /ws?workspace_id={} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            target.workspace, target.address
-        );
-        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-        let mut bytes = Vec::new();
-        let head = loop {
-            more(&mut stream, &mut bytes).await?;
-            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
-            }
-        };
-        if !bytes.starts_with(b"HTTP/1.1 101") {
-            return Err(format!("refused: {}", String::from_utf8_lossy(&bytes)));
-        }
-        bytes.drain(..head);
-        let mut payload = serde_json::json!({ "token": target.token });
-        if let Some((since, epoch)) = &target.resume {
-            payload["since"] = (*since).into();
-            payload["epoch"] = epoch.as_str().into();
-        }
-        let auth = serde_json::json!({ "type": "auth", "payload": payload });
-        stream.write_all(&masked(auth.to_string().as_bytes())).await.map_err(|error| error.to_string())?;
-        let (ack, end) = loop {
-            if let Some((_, payload)) = frame(&bytes) {
-                let end = payload.end;
-                let ack: serde_json::Value =
-                    serde_json::from_slice(&bytes[payload]).map_err(|error| format!("auth_ack: {error}"))?;
-                break (ack, end);
-            }
-            more(&mut stream, &mut bytes).await?;
-        };
-        bytes.drain(..end);
+        let (stream, ack, bytes) = greet(target, "").await?;
         let (Some(seq), Some(epoch)) = (ack["payload"]["seq"].as_u64(), ack["payload"]["epoch"].as_str()) else {
             return Err(format!("not acknowledged: {ack}"));
         };
@@ -327,6 +292,47 @@ impl Socket {
     }
 }
 
+/// Opens a socket and authenticates it; `more` goes into the query. With the hub's answer, and what came after it.
+pub(super) async fn greet(target: &Target, query: &str) -> Result<(TcpStream, serde_json::Value, Vec<u8>), String> {
+    let mut stream = TcpStream::connect(target.address).await.map_err(|error| format!("connecting: {error}"))?;
+    let _ = stream.set_nodelay(true);
+    let request = format!(
+        "GET /ws?workspace_id={}{query} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        target.workspace, target.address
+    );
+    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    let head = loop {
+        more(&mut stream, &mut bytes).await?;
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    if !bytes.starts_with(b"HTTP/1.1 101") {
+        return Err(format!("refused: {}", String::from_utf8_lossy(&bytes)));
+    }
+    bytes.drain(..head);
+    let mut payload = serde_json::json!({ "token": target.token });
+    if let Some((since, epoch)) = &target.resume {
+        payload["since"] = (*since).into();
+        payload["epoch"] = epoch.as_str().into();
+    }
+    let auth = serde_json::json!({ "type": "auth", "payload": payload });
+    stream.write_all(&masked(auth.to_string().as_bytes())).await.map_err(|error| error.to_string())?;
+    let (ack, end) = loop {
+        if let Some((_, payload)) = frame(&bytes) {
+            let end = payload.end;
+            let ack: serde_json::Value =
+                serde_json::from_slice(&bytes[payload]).map_err(|error| format!("auth_ack: {error}"))?;
+            break (ack, end);
+        }
+        more(&mut stream, &mut bytes).await?;
+    };
+    bytes.drain(..end);
+    Ok((stream, ack, bytes))
+}
+
 async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), String> {
     match tokio::time::timeout(Duration::from_secs(60), stream.read_buf(bytes)).await {
         Ok(Ok(0)) => Err(format!("closed while opening: {}", String::from_utf8_lossy(bytes))),
@@ -337,7 +343,7 @@ async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), String>
 }
 
 /// First byte and payload of the frame at the beginning, if it is whole. Servers do not mask.
-fn frame(bytes: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
+pub(super) fn frame(bytes: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
     let (start, length) = match *bytes.get(1)? {
         126 => (4, u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?) as usize),
         127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
@@ -371,7 +377,7 @@ fn mark(payload: &[u8]) -> Option<u64> {
 }
 
 /// A text frame with a mask of zeros.
-fn masked(payload: &[u8]) -> Vec<u8> {
+pub(super) fn masked(payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0x81];
     match payload.len() {
         length @ 0..=125 => out.push(0x80 | length as u8),

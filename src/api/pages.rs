@@ -14,10 +14,16 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HOME: &str = include_str!("../../web/dashboard/index.html");
-const ASSETS: [(&str, &str, &str); 3] = [
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const ASSETS: [(&str, &str, &str); 8] = [
     ("dashboard.css", "text/css; charset=utf-8", include_str!("../../web/dashboard/dashboard.css")),
-    ("dashboard.js", "text/javascript; charset=utf-8", include_str!("../../web/dashboard/dashboard.js")),
-    ("heartwire.js", "text/javascript; charset=utf-8", include_str!("../../web/client/heartwire.js")),
+    ("dashboard.js", SCRIPT, include_str!("../../web/dashboard/dashboard.js")),
+    ("page.js", SCRIPT, include_str!("../../web/dashboard/page.js")),
+    ("fleet.js", SCRIPT, include_str!("../../web/dashboard/fleet.js")),
+    ("tasks.js", SCRIPT, include_str!("../../web/dashboard/tasks.js")),
+    ("transcript.js", SCRIPT, include_str!("../../web/dashboard/transcript.js")),
+    ("heartwire.js", SCRIPT, include_str!("../../web/client/heartwire.js")),
+    ("task.js", SCRIPT, include_str!("../../web/client/task.js")),
 ];
 
 /// `GET /`.

@@ -56,6 +56,33 @@ export async function startHub() {
       const body = { workspace_id: workspace, daemon_id: daemon, device_name: daemon, runtimes };
       return (await call('POST', '/api/daemon/register', body)).runtimes;
     },
+    /** An agent of its own runtime, and its daemon. */
+    agent: async (name) => {
+      const body = { workspace_id: workspace, daemon_id: name, device_name: name, runtimes: [{ type: 'claude' }] };
+      const [runtime] = (await call('POST', '/api/daemon/register', body)).runtimes;
+      const wish = { name, runtime_id: runtime.id, visibility: 'workspace' };
+      const agent = await call('POST', `/api/agents?workspace_id=${workspace}`, wish);
+      return {
+        id: agent.id,
+        /** Somebody wishes for something. */
+        ask: (title) => call('POST', `/api/issues?workspace_id=${workspace}`, {
+          title, assignee_type: 'agent', assignee_id: agent.id, allow_duplicate: true,
+        }),
+        claim: async () => (await call('POST', `/api/daemon/runtimes/${runtime.id}/tasks/claim`, {})).task,
+      };
+    },
+    /** What a daemon calls about a task. */
+    task: (id) => {
+      const post = (step, body = {}) => call('POST', `/api/daemon/tasks/${id}/${step}`, body);
+      return {
+        start: () => post('start'),
+        progress: (summary, step, total) => post('progress', { summary, step, total }),
+        say: (...messages) => post('messages', { messages }),
+        complete: (output = '') => post('complete', { output }),
+        fail: (error) => post('fail', { error }),
+      };
+    },
+    cancel: (id) => call('POST', `/api/tasks/${id}/cancel?workspace_id=${workspace}`),
     stop: async () => {
       const ended = new Promise((done) => child.once('exit', done));
       child.kill('SIGTERM');

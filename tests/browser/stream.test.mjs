@@ -155,3 +155,91 @@ test('a new token is fetched when the hub asks for one', async () => {
   sockets[0].say(ack(99));
   assert.equal(stream.position.seq, 5, 'the answer to a refresh is no position');
 });
+
+const said = (pos, task = 'a') => ({ type: 'task:message', payload: { task_id: task, pos, seq: pos } });
+const granted = (pos, task = 'a') => ({ type: 'subscribe_ack', payload: { scope: 'task', id: task, pos } });
+const asks = (socket) => socket.sent.filter(({ type }) => type !== 'auth');
+
+function follow(id, options) {
+  const task = stream.task(id, options);
+  const heard = [];
+  task.addEventListener('message', ({ detail }) => heard.push(detail.pos));
+  task.addEventListener('reset', () => heard.push('reset'));
+  return { task, heard };
+}
+
+test('what a task says comes once and in order, and what is missing is asked for once', async () => {
+  start({ delivery: 'scoped' });
+  assert.match(sockets[0].url, /delivery=scoped/);
+  const { task, heard } = follow('a', { since: 0 });
+  const [socket] = sockets;
+  socket.open();
+  assert.deepEqual(asks(socket), [], 'nothing is asked for before the stream is live');
+  socket.say(ack(5));
+  assert.deepEqual(asks(socket), [{ type: 'subscribe', payload: { scope: 'task', id: 'a', since: 0 } }]);
+  socket.say(granted(0));
+  for (const pos of [1, 2, 2, 1, 3]) socket.say(said(pos));
+  socket.say(said(1, 'b'));
+  socket.say({ type: 'task:resync', payload: { task_id: 'a' } });
+  socket.say({ type: 'task:message', payload: { task_id: 'a' } });
+  assert.deepEqual([heard, task.state], [[1, 2, 3], 'live']);
+  for (const pos of [6, 7]) socket.say(said(pos));
+  assert.deepEqual(asks(socket).slice(1), [{ type: 'subscribe', payload: { scope: 'task', id: 'a', since: 3 } }]);
+  socket.say(granted(3));
+  for (const pos of [4, 5, 6, 7]) socket.say(said(pos));
+  assert.deepEqual(heard, [1, 2, 3, 4, 5, 6, 7]);
+});
+
+test('a task is followed on from its last message after a reconnect, until it is closed', async () => {
+  hurry();
+  start();
+  sockets[0].open();
+  sockets[0].say(ack(5));
+  const { task, heard } = follow('a');
+  assert.deepEqual(asks(sockets[0]), [{ type: 'subscribe', payload: { scope: 'task', id: 'a' } }]);
+  sockets[0].say(granted(40));
+  sockets[0].say(said(41));
+  let progress;
+  task.addEventListener('progress', ({ detail }) => { progress = detail.step; });
+  sockets[0].say({ type: 'task:progress', payload: { task_id: 'a', step: 1 } });
+  assert.equal(progress, 1);
+  sockets[0].end();
+  assert.equal(task.state, 'waiting');
+  await until('it is back', () => sockets.length === 2);
+  sockets[1].open();
+  sockets[1].say(ack(5, true));
+  assert.deepEqual(asks(sockets[1]), [{ type: 'subscribe', payload: { scope: 'task', id: 'a', since: 41 } }]);
+  sockets[1].say(granted(41));
+  sockets[1].say(said(42));
+  task.close();
+  assert.deepEqual(asks(sockets[1]).at(-1), { type: 'unsubscribe', payload: { scope: 'task', id: 'a' } });
+  sockets[1].say(said(43));
+  assert.deepEqual([heard, task.state], [[41, 42], 'closed']);
+});
+
+test('a task that is refused says so, and one that could not be looked up is asked for again', async () => {
+  hurry();
+  start();
+  sockets[0].open();
+  sockets[0].say(ack(5));
+  const [refused, later] = [follow('a', { since: 0 }), follow('b', { since: 0 })];
+  const answer = (id, error) => ({ type: 'subscribe_error', payload: { scope: 'task', id, error } });
+  sockets[0].say(answer('a', 'forbidden'));
+  sockets[0].say(answer('b', 'lookup_failed'));
+  assert.deepEqual([refused.task.state, later.task.state], ['refused', 'waiting']);
+  await until('it is asked for again', () => asks(sockets[0]).length === 3);
+  sockets[0].say(granted(0, 'b'));
+  assert.equal(later.task.state, 'live');
+});
+
+test('a task that has less than was seen begins anew', async () => {
+  start();
+  sockets[0].open();
+  sockets[0].say(ack(5));
+  const { heard } = follow('a', { since: 9 });
+  sockets[0].say(granted(4));
+  assert.deepEqual(asks(sockets[0]).at(-1).payload, { scope: 'task', id: 'a', since: 0 });
+  sockets[0].say(granted(0));
+  sockets[0].say(said(1));
+  assert.deepEqual(heard, ['reset', 1]);
+});

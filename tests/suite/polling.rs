@@ -1,6 +1,9 @@
 //! Following without a WebSocket, and lists that say their position.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -90,7 +93,7 @@ async fn a_list_and_a_stream_from_its_position_miss_nothing(backend: Backend) {
         }
     };
     let follower = async {
-        let mut known = std::collections::BTreeSet::new();
+        let mut known = BTreeSet::new();
         let answer = hub.get(&format!("/api/runtimes?workspace_id={}", hub.workspace)).await;
         let header = |name: &str| answer.headers[name].to_str().unwrap().to_owned();
         let (epoch, seq): (String, u64) = (header("x-event-epoch"), header("x-event-seq").parse().unwrap());
@@ -116,8 +119,20 @@ async fn the_first_page_is_served_with_a_strict_policy(backend: Backend) {
     let policy = page.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     assert!(!page.text.contains("<script>") && !page.text.contains("style="), "inline code");
-    for name in ["dashboard.js", "dashboard.css", "heartwire.js"] {
-        assert_eq!(hub.call("GET", &format!("/assets/{name}"), None, Value::Null).await.status, 200, "{name}");
+    // Whatever it loads, and what that loads.
+    let (mut texts, mut seen) = (vec![page.text], BTreeSet::new());
+    while let Some(text) = texts.pop() {
+        let named = text.split("'./").chain(text.split("/assets/")).filter_map(|rest| rest.split(['"', '\'']).next());
+        for name in named.filter(|name| name.ends_with(".js") || name.ends_with(".css")) {
+            if seen.insert(name.to_owned()) {
+                let asset = hub.call("GET", &format!("/assets/{name}"), None, Value::Null).await;
+                assert_eq!(asset.status, 200, "{name}");
+                texts.push(asset.text);
+            }
+        }
+    }
+    for name in ["dashboard.css", "heartwire.js", "task.js", "transcript.js"] {
+        assert!(seen.contains(name), "{name} is not among {seen:?}");
     }
     hub.call("GET", "/assets/nothing", None, Value::Null).await.refused(404, "404 page not found");
 }

@@ -6,11 +6,21 @@
 //   stream.addEventListener('state',  ({ detail }) => …);   // see STATES
 //   stream.start();
 //
+//   const task = stream.task(id, { since: 0 });              // what its agent says, from the beginning on
+//   task.addEventListener('message',  ({ detail }) => …);   // each message, in order, once
+//   task.addEventListener('progress', ({ detail }) => …);   // how far it is; may be missed
+//   task.addEventListener('reset',    () => …);             // forget what was shown: it begins anew
+//   task.close();
+//
 // It keeps its position (epoch, seq, id of the last event) over every reconnect and asks the hub to
 // continue there. When the hub cannot, it says `reset` and goes on from where the hub is. Whoever
 // loads a list first passes the list's X-Event-Epoch and X-Event-Seq headers as `position` and so
 // misses nothing in between. Without a `token` it goes by the session's cookie. `refresh` is asked for
-// another token before the one in use ends. No dependencies; works in any page and in Node's tests.
+// another token before the one in use ends. A task's messages have positions of their own, and it goes on
+// from the last one over every reconnect as well. With `delivery: 'scoped'` the hub sends what those tasks
+// say and no others. No dependencies but the file beside it; works in any page and in Node's tests.
+
+import { Task } from './task.js';
 
 export const STATES = ['connecting', 'live', 'polling', 'reconnecting', 'refused', 'stopped'];
 
@@ -32,6 +42,8 @@ const terminal = (code) => code >= 4500 && code < 4600;
 const BLOCKED_AFTER = 3;
 const POLL_WAIT_MS = 20_000;
 const OPEN_WITHIN_MS = 10_000;
+/** Between two looks at what tasks say, while the page polls. */
+const READ_EVERY_MS = 2000;
 
 export class Stream extends EventTarget {
   #base;
@@ -48,17 +60,20 @@ export class Stream extends EventTarget {
   #generation = 0;
   #heard = false;
   #refresh;
+  #delivery;
+  #tasks = new Map();
   #wake = () => {
     if (globalThis.document?.visibilityState !== 'hidden') this.#hurry();
   };
 
   /**
    * @param {{base: string, workspace: string, token?: string, position?: {epoch: string, seq: number},
-   *   refresh?: () => Promise<string>}} options
+   *   refresh?: () => Promise<string>, delivery?: 'firehose' | 'scoped'}} options
    */
-  constructor({ base, workspace, token = null, position = null, refresh = null }) {
+  constructor({ base, workspace, token = null, position = null, refresh = null, delivery = null }) {
     super();
     this.#refresh = refresh;
+    this.#delivery = delivery;
     this.#base = base.replace(/\/$/, '');
     this.#workspace = workspace;
     this.#token = token;
@@ -87,6 +102,29 @@ export class Stream extends EventTarget {
     this.#say('stopped');
   }
 
+  /** Follows what a task says: beyond the message at position `since`, or from now on. */
+  task(id, { since = null } = {}) {
+    this.#tasks.get(id)?.close();
+    const begin = (task) => this.#ask('subscribe', task);
+    const end = (task) => {
+      if (this.#tasks.get(id) === task) this.#tasks.delete(id);
+      this.#ask('unsubscribe', task);
+    };
+    const task = new Task(id, since, { begin, end });
+    this.#tasks.set(id, task);
+    begin(task);
+    return task;
+  }
+
+  #ask(type, task) {
+    // Whatever is followed is asked for once the stream is live.
+    if (this.#state !== 'live') return;
+    const payload = { scope: 'task', id: task.id };
+    const since = type === 'subscribe' ? task.from() : null;
+    if (since !== null) payload.since = since;
+    this.#socket?.send(JSON.stringify({ type, payload }));
+  }
+
   #say(state, why) {
     if (this.#state === state) return;
     this.#state = state;
@@ -101,6 +139,7 @@ export class Stream extends EventTarget {
     this.#abort?.abort();
     this.#socket?.close();
     this.#socket = null;
+    for (const task of this.#tasks.values()) if (task.state === 'live') task.say('waiting');
   }
 
   #connect() {
@@ -115,6 +154,7 @@ export class Stream extends EventTarget {
     let socket;
     try {
       const query = new URLSearchParams({ workspace_id: this.#workspace });
+      if (this.#delivery !== null) query.set('delivery', this.#delivery);
       // With a cookie there is no auth frame to say it in.
       if (this.#token === null) this.#place(([name, value]) => query.set(name, value));
       socket = new WebSocket(`${this.#base.replace(/^http/, 'ws')}/ws?${query}`);
@@ -163,14 +203,35 @@ export class Stream extends EventTarget {
         if (asked || recovered === false) this.dispatchEvent(new CustomEvent('reset'));
       }
       if (generation === this.#generation) this.#say('live');
+      for (const task of [...this.#tasks.values()]) if (generation === this.#generation) this.#ask('subscribe', task);
     } else if (frame.type === 'refresh') {
       this.#renew();
     } else if (typeof frame.seq === 'number') {
       this.#deliver(frame);
+    } else if (frame.type === 'task:message') {
+      this.#tasks.get(frame.payload.task_id)?.take(frame.payload);
+    } else if (frame.type === 'task:progress') {
+      this.#tasks.get(frame.payload.task_id)?.dispatchEvent(new CustomEvent('progress', { detail: frame.payload }));
+    } else if (frame.type === 'subscribe_ack' || frame.type === 'subscribe_error') {
+      this.#answered(frame);
     } else if (frame.type === 'heartbeat' && this.#position && frame.payload.seq !== this.#position.seq) {
       // The hub says it wrote something that never came: the stream is not to be trusted.
       this.#socket?.close();
     }
+  }
+
+  #answered({ payload: { scope, id, pos, error } }) {
+    const task = scope === 'task' ? this.#tasks.get(id) : undefined;
+    if (!task) return;
+    if (error === undefined) task.begin(pos);
+    else if (error === 'lookup_failed') this.#askLater(task);
+    else task.say('refused', error);
+  }
+
+  #askLater(task) {
+    const generation = this.#generation;
+    const still = () => generation === this.#generation && this.#tasks.get(task.id) === task;
+    setTimeout(() => still() && this.#ask('subscribe', task), backoff(2));
   }
 
   async #renew() {
@@ -242,16 +303,13 @@ export class Stream extends EventTarget {
     const gone = () => generation !== this.#generation;
     let rounds = 0;
     let failures = 0;
+    this.#readTasks(gone);
     while (!gone()) {
       this.#abort = new AbortController();
       try {
-        const query = new URLSearchParams({ workspace_id: this.#workspace, wait_ms: String(POLL_WAIT_MS) });
+        const query = new URLSearchParams({ wait_ms: String(POLL_WAIT_MS) });
         this.#place(([name, value]) => query.set(name, value));
-        const answer = await fetch(`${this.#base}/api/events?${query}`, {
-          headers: this.#token === null ? {} : { authorization: `Bearer ${this.#token}` },
-          credentials: 'include',
-          signal: this.#abort.signal,
-        });
+        const answer = await this.#get('/api/events', query, this.#abort.signal);
         const body = await answer.json().catch(() => ({}));
         if (gone()) return;
         if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
@@ -288,5 +346,44 @@ export class Stream extends EventTarget {
         await new Promise((done) => setTimeout(done, backoff(failures)));
       }
     }
+  }
+
+  #get(path, query, signal) {
+    query.set('workspace_id', this.#workspace);
+    return fetch(`${this.#base}${path}?${query}`, {
+      headers: this.#token === null ? {} : { authorization: `Bearer ${this.#token}` },
+      credentials: 'include',
+      signal,
+    });
+  }
+
+  /** Without a socket, what tasks say is read now and then. How far they are is not told then. */
+  async #readTasks(gone) {
+    while (!gone()) {
+      for (const task of [...this.#tasks.values()]) {
+        try {
+          while (!gone() && (await this.#readOn(task, gone)));
+        } catch {
+          // The next round tries again.
+        }
+      }
+      await new Promise((done) => setTimeout(done, READ_EVERY_MS));
+    }
+  }
+
+  /** Whether there is more. */
+  async #readOn(task, gone) {
+    if (task.state === 'refused') return false;
+    const path = `/api/tasks/${task.id}/messages`;
+    const answer = await this.#get(path, new URLSearchParams({ since_pos: String(task.position ?? 0) }));
+    if (gone()) return false;
+    if (answer.status === 403 || answer.status === 404) task.say('refused', 'forbidden');
+    if (!answer.ok) return false;
+    const messages = await answer.json();
+    if (gone()) return false;
+    task.say('live');
+    const before = task.position;
+    messages.forEach((message) => task.take(message));
+    return answer.headers.has('x-next-pos') && task.position !== before;
   }
 }

@@ -1,7 +1,10 @@
-// The first page: sign in with a token, see the fleet, live.
+// The first page: sign in with a token, see the fleet and its work, live.
 import { Stream } from '/assets/heartwire.js';
+import { at, call } from '/assets/page.js';
+import * as fleet from '/assets/fleet.js';
+import * as tasks from '/assets/tasks.js';
+import * as transcript from '/assets/transcript.js';
 
-const at = (id) => document.getElementById(id);
 const WORDS = {
   connecting: 'connecting…',
   live: 'live',
@@ -11,33 +14,31 @@ const WORDS = {
   stopped: '',
 };
 
+/** Between two tries to load the lists anew. */
+const AGAIN_MS = 2000;
+
 let stream = null;
-const runtimes = new Map();
-
-/** The session's cookie goes along by itself; what proves that a page of the hub sent it does not. */
-function proof() {
-  const csrf = /(?:^|; )multica_csrf=([^;]*)/.exec(document.cookie);
-  return csrf ? { 'x-csrf-token': csrf[1] } : {};
-}
-
-async function call(path, method = 'GET', json = undefined) {
-  const answer = await fetch(path, { method, headers: proof(), body: json && JSON.stringify(json) });
-  const body = answer.status === 204 ? null : await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status });
-  return { body, headers: answer.headers };
-}
+/** Loads are counted: only the last one counts. */
+let loads = 0;
+/** Events that came while the lists were loading; null while none are. */
+let held = null;
 
 function show(signedIn) {
   at('enter').hidden = signedIn;
-  at('fleet').hidden = !signedIn;
-  at('workspace').hidden = !signedIn;
-  at('leave').hidden = !signedIn;
+  for (const id of ['fleet', 'work', 'workspace', 'leave']) at(id).hidden = !signedIn;
+}
+
+function unfollow() {
+  loads += 1;
+  closeTask();
+  stream?.stop();
+  stream = null;
 }
 
 function leave(why = '') {
-  stream?.stop();
-  stream = null;
-  runtimes.clear();
+  unfollow();
+  fleet.clear();
+  tasks.clear();
   show(false);
   at('refusal').textContent = why;
 }
@@ -70,86 +71,70 @@ async function signOut() {
   await ended;
 }
 
-/** Loads the list and its position, and follows from exactly there. */
+/** Loads the lists and the position of the first, and follows from exactly there. */
 async function follow(workspace) {
-  stream?.stop();
+  unfollow();
   const position = await load(workspace);
-  stream = new Stream({ base: location.origin, workspace, position });
+  if (position === null) return;
+  stream = new Stream({ base: location.origin, workspace, position, delivery: 'scoped' });
   const mine = stream;
   stream.addEventListener('state', ({ detail }) => {
     at('state').textContent = WORDS[detail.state];
     at('state').dataset.state = detail.state;
     if (detail.state === 'refused' && mine === stream) leave('Signed out: ' + (detail.why || 'not allowed'));
   });
-  stream.addEventListener('reset', () => load(workspace));
-  stream.addEventListener('event', ({ detail }) => apply(workspace, detail));
+  stream.addEventListener('reset', () => loadAnew(workspace));
+  stream.addEventListener('event', ({ detail }) => {
+    if (held) held.push(detail);
+    else apply(workspace, detail);
+  });
   stream.start();
 }
 
+/** Fills the lists; null if something else was asked for meanwhile. */
 async function load(workspace) {
-  const { body, headers } = await call(`/api/runtimes?workspace_id=${workspace}`);
-  runtimes.clear();
-  for (const runtime of body) runtimes.set(runtime.id, runtime);
-  draw();
-  return { epoch: headers.get('x-event-epoch'), seq: Number(headers.get('x-event-seq')) };
+  loads += 1;
+  const mine = loads;
+  held = [];
+  const work = await tasks.read(workspace);
+  const runtimes = await fleet.read(workspace);
+  if (mine !== loads) return null;
+  tasks.fill(work);
+  fleet.fill(runtimes);
+  // The lists may have been read before these were.
+  const missed = held;
+  held = null;
+  for (const event of missed) apply(workspace, event);
+  return work.position;
+}
+
+function loadAnew(workspace) {
+  const mine = loads + 1;
+  load(workspace).catch(() => setTimeout(() => mine === loads && loadAnew(workspace), AGAIN_MS));
 }
 
 function apply(workspace, event) {
-  if (event.type !== 'daemon:register') return;
-  const { runtimes: list, action, runtime_ids: ids = [], runtime_id: id } = event.payload;
-  for (const runtime of list ?? []) runtimes.set(runtime.id, runtime);
-  if (action === 'delete') runtimes.delete(id);
-  else if (action === 'update') load(workspace);
-  else {
-    for (const one of ids) {
-      const runtime = runtimes.get(one);
-      if (!runtime) continue;
-      runtime.status = action === 'online' ? 'online' : 'offline';
-      runtime.last_seen_at = new Date().toISOString();
-    }
-  }
-  draw();
+  tasks.apply(event);
+  if (fleet.apply(event) === 'unknown') loadAnew(workspace);
 }
 
-function ago(time) {
-  if (!time) return 'never';
-  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(time)) / 1000));
-  if (seconds < 60) return `${seconds} s ago`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  return `${Math.floor(seconds / 3600)} h ago`;
+function openTask(id) {
+  if (!stream) return;
+  transcript.open(stream, id);
+  tasks.showOpened(id);
 }
 
-function cell(text, data = {}) {
-  const td = document.createElement('td');
-  td.textContent = text;
-  Object.assign(td.dataset, data);
-  return td;
+function closeTask() {
+  transcript.close();
+  tasks.showOpened(null);
 }
 
-function draw() {
-  const rows = [...runtimes.values()].sort((a, b) => a.created_at.localeCompare(b.created_at) || a.id.localeCompare(b.id));
-  at('rows').replaceChildren(
-    ...rows.map((runtime) => {
-      const row = document.createElement('tr');
-      row.id = `runtime-${runtime.id}`;
-      row.append(
-        cell(runtime.name),
-        cell(runtime.provider),
-        cell(runtime.device_info),
-        cell(runtime.status, { status: runtime.status }),
-        cell(ago(runtime.last_seen_at), { seen: runtime.last_seen_at ?? '' }),
-        cell(runtime.visibility),
-      );
-      return row;
-    }),
-  );
-  at('count').textContent = `${rows.filter(({ status }) => status === 'online').length} of ${rows.length} online`;
-  at('empty').hidden = rows.length > 0;
-}
-
-setInterval(() => {
-  for (const td of document.querySelectorAll('td[data-seen]')) td.textContent = ago(td.dataset.seen);
-}, 1000);
+tasks.onOpen(openTask);
+at('tasks').addEventListener('drawn', () => {
+  const task = tasks.find(transcript.openedTask());
+  if (task) transcript.describe(tasks.agentOf(task), task.status);
+});
+at('close').addEventListener('click', closeTask);
 at('enter').addEventListener('submit', (event) => {
   event.preventDefault();
   const token = at('token').value.trim();

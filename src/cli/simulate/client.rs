@@ -75,6 +75,11 @@ impl Trouble {
         matches!(self, Self::Status(StatusCode::NOT_FOUND, body) if body.to_lowercase().contains("runtime not found"))
     }
 
+    /// The text on which a daemon stops an agent.
+    pub fn says_task_gone(&self) -> bool {
+        matches!(self, Self::Status(StatusCode::NOT_FOUND, body) if body.to_lowercase().contains("task not found"))
+    }
+
     /// Whether trying again is pointless without a person.
     pub fn is_final(&self) -> bool {
         match self {
@@ -172,6 +177,13 @@ impl Hub {
         Ok(self.call(Method::GET, path, None::<&()>).await?.json().await?)
     }
 
+    /// Reads a part of a list of messages, and where the next one begins.
+    pub async fn page<T: DeserializeOwned>(&self, path: &str) -> Result<(T, Option<u64>), Trouble> {
+        let answer = self.call(Method::GET, path, None::<&()>).await?;
+        let next = answer.headers().get("x-next-pos").and_then(|next| next.to_str().ok()?.parse().ok());
+        Ok((answer.json().await?, next))
+    }
+
     /// Sends something and reads the answer.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Trouble> {
         Ok(self.call(Method::POST, path, Some(body)).await?.json().await?)
@@ -187,6 +199,11 @@ impl Hub {
         // Read to its end, or the connection could not be used again.
         self.call(Method::POST, path, Some(body)).await?.bytes().await?;
         Ok(())
+    }
+
+    /// As [`Self::tell`], for what is not waited for so long.
+    pub async fn tell_within(&self, limit: Duration, path: &str, body: &impl Serialize) -> Result<(), Trouble> {
+        tokio::time::timeout(limit, self.tell(path, body)).await.unwrap_or(Err(Trouble::NoAnswer("timed out")))
     }
 
     async fn call(
@@ -224,6 +241,7 @@ impl Hub {
         for (name, value) in CLIENT {
             headers.insert(name, HeaderValue::from_static(value));
         }
+        headers.insert("x-client-capabilities", HeaderValue::from_static("reconcile-v1"));
         Socket::open(request, DAEMON_FRAME).await
     }
 

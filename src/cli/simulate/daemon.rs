@@ -21,7 +21,7 @@ use super::{
 use crate::protocol::{
     close,
     daemon::{HEARTBEAT, HEARTBEAT_ACK, Heartbeat, Outbound, Register},
-    task::TASK_AVAILABLE,
+    task::{RUNNING_TASKS, RunningTasks, TASK_AVAILABLE, TASK_CANCELLED},
 };
 
 /// Registrations of one daemon that may be under way at once; a hub slower than that is told apart
@@ -192,6 +192,10 @@ impl Daemon {
         runtime.beat_due = now + beat.mul_f64(rand::random_range(0.95..1.05));
         let first = std::mem::take(&mut runtime.first);
         let fresh = runtime.acked.is_some_and(|acked| now.duration_since(acked) < 2 * beat);
+        if first {
+            self.say_what_runs(index).await;
+        }
+        let runtime = &mut self.runtimes[index];
         let payload = Heartbeat { runtime_id: runtime.id.clone(), supports_batch_import: true };
         if let Link::Up(socket, _) = &mut self.link {
             let frame = Outbound { r#type: HEARTBEAT, payload: payload.clone() }.json();
@@ -212,6 +216,17 @@ impl Daemon {
             let outcome = shared.hub.tell("/api/daemon/heartbeat", &payload).await;
             Done::Beat { runtime: index, sent: now, outcome }
         }));
+    }
+
+    /// Over a new socket: what is over of it the hub tells.
+    async fn say_what_runs(&mut self, index: usize) {
+        let runtime_id = self.runtimes[index].id.clone();
+        let Some(task_ids) = self.workers.running(&runtime_id) else { return };
+        if let Link::Up(socket, _) = &mut self.link {
+            let payload = RunningTasks { runtime_id, task_ids };
+            // If it does not get through, the beat after it does not, either.
+            socket.send(Outbound { r#type: RUNNING_TASKS, payload }.json()).await;
+        }
     }
 
     fn register(&mut self, device_name: String, recovering: bool) {
@@ -297,6 +312,9 @@ impl Daemon {
                     TASK_AVAILABLE => {
                         frame.payload::<Wake<'_>>().into_iter().for_each(|wake| self.workers.wake(&wake.runtime_id));
                     }
+                    TASK_CANCELLED => {
+                        frame.payload::<Over<'_>>().into_iter().for_each(|o| self.workers.stop(&o.task_id, &o.reason));
+                    }
                     _ => {}
                 }
             }
@@ -374,6 +392,15 @@ impl Daemon {
 struct Wake<'a> {
     #[serde(borrow)]
     runtime_id: Cow<'a, str>,
+}
+
+/// The payload of what tells that a task is over.
+#[derive(Deserialize)]
+struct Over<'a> {
+    #[serde(borrow)]
+    task_id: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
 }
 
 /// The payload of an ack, as far as it concerns liveness.

@@ -4,25 +4,25 @@
 //! It exists to show a hub working, to load it, and to catch it breaking its promises: whatever is
 //! cut, killed or restarted, every browser must see a sequence without gap or repeat, and every
 //! daemon must come back by itself. It knows nothing of the hub's inside, so its word counts for
-//! any deployment. Its people wish for work if they are asked to, and then its daemons do it.
+//! any deployment. Its people wish for work if they are asked to, and then its daemons do it; at the
+//! end the hub has to say of every task what its daemon and the people said.
 
 mod backoff;
 mod browser;
 mod calls;
 mod client;
 mod daemon;
+mod demo;
 mod link;
 mod names;
 mod report;
 mod tasks;
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+pub(super) use demo::demo;
 
-use clap::{Args, ValueEnum};
+use std::{sync::Arc, time::Duration};
+
+use clap::{ArgAction, Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,13 +32,12 @@ use self::{
     client::{Hub, Secret, Trouble},
     daemon::Daemon,
     report::{Report, Shape, Summary},
-    tasks::{People, Tally},
+    tasks::{Habits, People, Tasks},
 };
 use super::{failed, serve::wait_for_the_end};
 use crate::{
     app,
     error::{Error, Result},
-    identity::bootstrap::Demo,
     settings::parse_duration,
 };
 
@@ -93,9 +92,23 @@ pub(super) struct Simulate {
     /// How long a task takes, on average.
     #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = duration)]
     work: Duration,
-    /// Another node of the same hub, where the wishes are made.
+    /// What each task says.
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    messages: usize,
+    /// How many messages go into one call at most; calls are made every half second.
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    batch: usize,
+    /// The part of the tasks that people call off while they run, from 0 to 1; how soon their daemons know
+    /// is measured.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    cancel: f64,
+    /// Another node of the same hub, where people make their wishes and call tasks off.
     #[arg(long, value_name = "URL")]
     wishes_at: Option<String>,
+    /// With tasks: ask the hub at the end about each of them, and exit with 1 if it says otherwise than
+    /// daemons and people do.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value_t = true, default_missing_value = "true")]
+    verify: bool,
     /// Each browser cuts its connection about this often and resumes; 0 for never.
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
     cut: Duration,
@@ -161,6 +174,9 @@ impl Simulate {
         if !self.tasks.is_finite() || self.tasks < 0.0 {
             return Err(Error::invalid("invalid_rate", "--tasks is a number of wishes a second"));
         }
+        if !(0.0..=1.0).contains(&self.cancel) {
+            return Err(Error::invalid("invalid_share", "--cancel is a part, from 0 to 1"));
+        }
         let unless_idle = |count| if self.idle.is_some() { 0 } else { count };
         let daemons = self.daemons.unwrap_or(unless_idle(3));
         let browsers = self.browsers.unwrap_or(unless_idle(2));
@@ -179,7 +195,9 @@ impl Simulate {
                 0.0 => None,
                 rate => {
                     let at = self.wishes_at.map(|url| Hub::new(&url, self.token.clone())).transpose()?;
-                    Some(tasks::Plan { rate, work: self.work, at })
+                    let habits =
+                        Habits { work: self.work, messages: self.messages, batch: self.batch, cancel: self.cancel };
+                    Some(tasks::Plan { rate, habits, at, verify: self.verify })
                 }
             },
         };
@@ -217,10 +235,8 @@ struct Shared {
     expected: usize,
     beat: Duration,
     transport: Transport,
-    /// What is counted of work; none if there is none.
-    tally: Option<Arc<Tally>>,
-    /// How long a task takes, on average.
-    work: Duration,
+    /// The work that is done; none if there is none.
+    tasks: Option<Arc<Tasks>>,
     /// Between two re-registrations of one daemon.
     register_every: Option<Duration>,
     stop_daemons: CancellationToken,
@@ -233,12 +249,19 @@ pub(super) struct Simulation {
     shape: Shape,
     daemons: TaskTracker,
     browsers: TaskTracker,
+    /// Whether the hub is asked at the end what became of the work.
+    verify: bool,
 }
 
 impl Simulation {
     fn start(hub: Hub, workspace: String, plan: Plan) -> Result<Self> {
         let Plan { shape, idle, runtimes, daemon_ids, beat, transport, rate, cut, tasks } = plan;
-        let tally = tasks.as_ref().map(|_| Tally::new().map(Arc::new)).transpose()?;
+        let (wishes, verify) = tasks.as_ref().map_or((0.0, false), |tasks| (tasks.rate, tasks.verify));
+        let work = tasks.map(|tasks::Plan { habits, at, .. }| {
+            let people = at.unwrap_or_else(|| hub.with_token(hub.token().clone()));
+            Tasks::new(habits, people).map(Arc::new)
+        });
+        let work = work.transpose()?;
         let every = (rate > 0.0).then(|| Duration::try_from_secs_f64(shape.daemons as f64 / rate));
         let register_every = every.transpose().map_err(|_| Error::invalid("invalid_rate", "--rate is too small"))?;
         let shared = Arc::new(Shared {
@@ -250,14 +273,13 @@ impl Simulation {
             expected: shape.runtimes,
             beat,
             transport,
-            tally: tally.clone(),
-            work: tasks.as_ref().map_or(Duration::ZERO, |tasks| tasks.work),
+            tasks: work.clone(),
             register_every,
             stop_daemons: CancellationToken::new(),
             stop_browsers: CancellationToken::new(),
         });
-        let simulation =
-            Self { shared: shared.clone(), shape, daemons: TaskTracker::new(), browsers: TaskTracker::new() };
+        let (daemons, browsers) = (TaskTracker::new(), TaskTracker::new());
+        let simulation = Self { shared: shared.clone(), shape, daemons, browsers, verify };
         let ramp = |clients: usize| {
             let whole = RAMP_PER_CLIENT.saturating_mul(u32::try_from(clients).unwrap_or(u32::MAX)).min(LONGEST_RAMP);
             whole.mul_f64(rand::random_range(0.0..1.0))
@@ -269,9 +291,8 @@ impl Simulation {
         for index in 0..shape.daemons {
             simulation.daemons.spawn(Daemon::new(index, shared.clone()).run(ramp(shape.daemons)));
         }
-        if let (Some(tasks), Some(tally)) = (tasks, tally) {
-            let hub = tasks.at.unwrap_or_else(|| shared.hub.with_token(shared.hub.token().clone()));
-            simulation.daemons.spawn(People::new(shared.clone(), tally, hub, tasks.rate).run());
+        if let Some(tasks) = work {
+            simulation.daemons.spawn(People::new(shared, tasks, wishes).run());
         }
         simulation.daemons.close();
         simulation.browsers.close();
@@ -310,41 +331,23 @@ impl Simulation {
 
     /// Ends the simulation: the daemons deregister, the browsers see it, everybody leaves.
     pub(super) async fn stop(self) -> Summary {
-        let mut summary = self.shared.report.summary(self.shape).with_tasks(self.shared.tally.as_deref());
+        let mut summary = self.shared.report.summary(self.shape);
         self.shared.stop_daemons.cancel();
         self.daemons.wait().await;
+        if let Some(tasks) = &self.shared.tasks {
+            tasks.errands.wait().await;
+            let mut figures = tasks.figures(summary.seconds());
+            if self.verify {
+                figures.verdict = Some(tasks::verify(&self.shared, tasks).await);
+            }
+            summary = summary.with_tasks(Some(figures));
+        }
         tokio::time::sleep(AFTERGLOW).await;
         self.shared.stop_browsers.cancel();
         self.browsers.wait().await;
         summary.amend(&self.shared.report);
         summary
     }
-}
-
-/// The demonstration of `serve --demo`: three machines with two runtimes each, over real sockets
-/// against the hub's own address.
-pub(super) async fn demo(hub: SocketAddr, demo: Demo) -> Result<Simulation> {
-    let ip = match hub.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let url = format!("http://{}", SocketAddr::new(ip, hub.port()));
-    let plan = Plan {
-        shape: Shape { daemons: 3, runtimes: 6, browsers: 0 },
-        idle: 0,
-        runtimes: 2,
-        daemon_ids: "sim-demo-".to_owned(),
-        beat: Duration::from_secs(15),
-        transport: Transport::Ws,
-        rate: 0.0,
-        cut: None,
-        tasks: None,
-    };
-    let token = demo.token.parse().unwrap_or_else(|never| match never {});
-    let simulation = Simulation::start(Hub::new(&url, token)?, demo.workspace, plan)?;
-    tracing::info!(daemons = 3, runtimes = 6, "the demonstration runs");
-    Ok(simulation)
 }
 
 /// The id of the workspace that was asked for, among those of the token.
@@ -394,8 +397,7 @@ impl Shared {
             expected: 2,
             beat: Duration::from_secs(15),
             transport: Transport::Ws,
-            tally: None,
-            work: Duration::ZERO,
+            tasks: None,
             register_every: None,
             stop_daemons: CancellationToken::new(),
             stop_browsers: CancellationToken::new(),

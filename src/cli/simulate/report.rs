@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::tasks::{Tally, TaskFigures};
+use super::tasks::TaskFigures;
 use crate::error::{Error, Result};
 
 /// Broken sequences that are told in words; the rest are only counted.
@@ -289,12 +289,17 @@ impl Summary {
     /// nothing can tell nothing.
     pub fn is_good(&self) -> bool {
         let reached = self.daemon_sockets.opened + self.browser_sockets.opened + self.registrations_ms.count;
-        self.order_errors == 0 && reached > 0
+        let verdict = self.tasks.as_ref().and_then(|tasks| tasks.verdict.as_ref());
+        self.order_errors == 0 && reached > 0 && verdict.is_none_or(|verdict| verdict.different == 0)
+    }
+
+    /// How long it lasted.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
     }
 
     /// With what was counted of work.
-    pub fn with_tasks(self, tally: Option<&Tally>) -> Self {
-        let tasks = tally.map(|tally| tally.figures(self.seconds));
+    pub fn with_tasks(self, tasks: Option<TaskFigures>) -> Self {
         Self { tasks, ..self }
     }
 

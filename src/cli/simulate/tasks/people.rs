@@ -6,16 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use super::{
-    super::{
-        Shared,
-        client::{Hub, Trouble},
-    },
-    Tally,
+    super::{Shared, client::Trouble},
+    Tasks,
 };
 
 /// Agents that are wished from at most.
@@ -26,17 +27,17 @@ const FLEET: Duration = Duration::from_secs(60);
 const ISSUES: usize = 200;
 /// The latest of those, which are not.
 const SETTLED: usize = 20;
+/// Wishes that are under way at once.
+const AT_ONCE: usize = 64;
 const KINDS: [&str; 5] = ["issue", "chat", "comment", "autopilot", "quick_create"];
 
 /// Somebody with agents.
 pub struct People {
     shared: Arc<Shared>,
-    tally: Arc<Tally>,
-    hub: Hub,
+    tasks: Arc<Tasks>,
     rate: f64,
     agents: Vec<Agent>,
-    issues: VecDeque<(String, usize)>,
-    turn: usize,
+    issues: Mutex<VecDeque<(String, usize)>>,
 }
 
 struct Agent {
@@ -52,8 +53,8 @@ struct Id {
 
 impl People {
     /// People who have not begun.
-    pub fn new(shared: Arc<Shared>, tally: Arc<Tally>, hub: Hub, rate: f64) -> Self {
-        Self { shared, tally, hub, rate, agents: Vec::new(), issues: VecDeque::new(), turn: 0 }
+    pub fn new(shared: Arc<Shared>, tasks: Arc<Tasks>, rate: f64) -> Self {
+        Self { shared, tasks, rate, agents: Vec::new(), issues: Mutex::default() }
     }
 
     /// Wishes until the daemons are told to leave.
@@ -64,15 +65,17 @@ impl People {
                 self.shared.report.error(format!("preparing work: {trouble}"));
                 return;
             }
-            let mut tick = interval(Duration::from_secs_f64(1.0 / self.rate));
+            let (people, mut wishes) = (Arc::new(self), JoinSet::new());
+            let mut tick = interval(Duration::from_secs_f64(1.0 / people.rate));
             tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            loop {
+            for turn in 0.. {
                 tick.tick().await;
-                let kind = KINDS[self.turn % KINDS.len()];
-                if let Err(trouble) = self.wish(kind).await {
-                    self.shared.report.error(format!("wish for {kind}: {trouble}"));
+                // Nobody waits for the others, unless the hub is far behind.
+                while wishes.try_join_next().is_some() {}
+                if wishes.len() >= AT_ONCE {
+                    wishes.join_next().await;
                 }
-                self.turn += 1;
+                wishes.spawn(people.clone().wish(turn));
             }
         })
         .await;
@@ -92,7 +95,10 @@ impl People {
             }
             sleep(Duration::from_millis(200)).await;
         };
-        let known: Vec<Value> = self.hub.get(&self.path("/api/agents")).await?;
+        let known: Vec<Value> = self.tasks.people.get(&self.path("/api/agents")).await?;
+        let chats: Value = self.tasks.people.get(&self.path("/api/chat/sessions")).await?;
+        let autopilots: Value = self.tasks.people.get(&self.path("/api/autopilots")).await?;
+        let autopilots = &autopilots["autopilots"];
         for (index, runtime) in runtimes.into_iter().take(AGENTS).enumerate() {
             let name = format!("{}agent-{index}", self.shared.daemon_ids);
             let found = known.iter().find(|agent| agent["name"] == name.as_str());
@@ -100,17 +106,28 @@ impl People {
                 Some(id) if found.is_some_and(|agent| agent["runtime_id"] == runtime.as_str()) => id.to_owned(),
                 Some(id) => {
                     let wish = json!({ "runtime_id": runtime });
-                    self.hub.put::<Id>(&self.path(&format!("/api/agents/{id}")), &wish).await?.id
+                    self.tasks.people.put::<Id>(&self.path(&format!("/api/agents/{id}")), &wish).await?.id
                 }
                 None => {
                     let wish = json!({ "name": name, "runtime_id": runtime, "visibility": "workspace" });
-                    self.hub.post::<Id>(&self.path("/api/agents"), &wish).await?.id
+                    self.tasks.people.post::<Id>(&self.path("/api/agents"), &wish).await?.id
                 }
             };
-            let wish = json!({ "agent_id": id, "title": "Simulated" });
-            let chat = self.hub.post::<Id>(&self.path("/api/chat/sessions"), &wish).await?.id;
-            let wish = json!({ "title": format!("{name} rounds"), "assignee_id": id, "execution_mode": "run_only" });
-            let autopilot = self.hub.post::<Id>(&self.path("/api/autopilots"), &wish).await?.id;
+            let chat = match known_id(&chats, "agent_id", &id, "Simulated") {
+                Some(chat) => chat,
+                None => {
+                    let wish = json!({ "agent_id": id, "title": "Simulated" });
+                    self.tasks.people.post::<Id>(&self.path("/api/chat/sessions"), &wish).await?.id
+                }
+            };
+            let rounds = format!("{name} rounds");
+            let autopilot = match known_id(autopilots, "assignee_id", &id, &rounds) {
+                Some(autopilot) => autopilot,
+                None => {
+                    let wish = json!({ "title": rounds, "assignee_id": id, "execution_mode": "run_only" });
+                    self.tasks.people.post::<Id>(&self.path("/api/autopilots"), &wish).await?.id
+                }
+            };
             self.agents.push(Agent { id, chat, autopilot });
         }
         match self.agents.is_empty() {
@@ -121,7 +138,7 @@ impl People {
 
     /// This simulation's runtimes that are online.
     async fn fleet(&self) -> Result<Vec<String>, Trouble> {
-        let all: Vec<Value> = self.hub.get(&self.path("/api/runtimes")).await?;
+        let all: Vec<Value> = self.tasks.people.get(&self.path("/api/runtimes")).await?;
         let ours = all.iter().filter(|runtime| {
             runtime["status"] == "online"
                 && runtime["daemon_id"].as_str().is_some_and(|id| id.starts_with(&self.shared.daemon_ids))
@@ -129,54 +146,73 @@ impl People {
         Ok(ours.filter_map(|runtime| runtime["id"].as_str().map(str::to_owned)).collect())
     }
 
-    async fn wish(&mut self, kind: &'static str) -> Result<(), Trouble> {
-        let place = self.turn / KINDS.len() % self.agents.len();
+    async fn wish(self: Arc<Self>, turn: usize) {
+        let kind = KINDS[turn % KINDS.len()];
+        if let Err(trouble) = self.wish_for(kind, turn).await {
+            self.shared.report.error(format!("wish for {kind}: {trouble}"));
+        }
+    }
+
+    async fn wish_for(&self, kind: &'static str, turn: usize) -> Result<(), Trouble> {
+        let place = (turn + turn / KINDS.len()) % self.agents.len();
         let agent = &self.agents[place];
         let sent = Instant::now();
         let key = match kind {
             "issue" => {
                 let wish = json!({
-                    "title": format!("Simulated work {}", self.turn),
+                    "title": format!("Simulated work {turn}"),
                     "assignee_type": "agent",
                     "assignee_id": agent.id,
                     "allow_duplicate": true,
                 });
-                let issue = self.hub.post::<Id>(&self.path("/api/issues"), &wish).await?.id;
-                self.issues.push_back((issue.clone(), place));
-                if self.issues.len() > ISSUES {
-                    self.issues.pop_front();
+                let issue = self.tasks.people.post::<Id>(&self.path("/api/issues"), &wish).await?.id;
+                let mut issues = self.issues.lock();
+                issues.push_back((issue.clone(), place));
+                if issues.len() > ISSUES {
+                    issues.pop_front();
                 }
                 Some(issue)
             }
             "comment" => {
                 // Not the latest: what waits for its first claim answers the comment as well.
-                let Some((issue, place)) = (self.issues.len() > SETTLED).then(|| self.issues.pop_front()).flatten()
-                else {
-                    return Ok(());
-                };
+                let Some((issue, place)) = self.settled() else { return Ok(()) };
                 let agent = &self.agents[place].id;
                 let wish = json!({ "content": format!("[@agent](mention://agent/{agent}) once more, please") });
-                Some(self.hub.post::<Id>(&self.path(&format!("/api/issues/{issue}/comments")), &wish).await?.id)
+                Some(
+                    self.tasks.people.post::<Id>(&self.path(&format!("/api/issues/{issue}/comments")), &wish).await?.id,
+                )
             }
             "chat" => {
                 let path = self.path(&format!("/api/chat/sessions/{}/messages", agent.chat));
-                let answer: Value = self.hub.post(&path, &json!({ "content": "How far are you?" })).await?;
+                let answer: Value = self.tasks.people.post(&path, &json!({ "content": "How far are you?" })).await?;
                 answer["task_id"].as_str().map(str::to_owned)
             }
             "autopilot" => {
                 let path = self.path(&format!("/api/autopilots/{}/trigger", agent.autopilot));
-                let answer: Value = self.hub.post(&path, &json!({})).await?;
+                let answer: Value = self.tasks.people.post(&path, &json!({})).await?;
                 answer["task_id"].as_str().map(str::to_owned)
             }
             _ => {
                 let wish = json!({ "prompt": "Something should be done", "agent_id": agent.id });
-                let answer: Value = self.hub.post(&self.path("/api/issues/quick-create"), &wish).await?;
+                let answer: Value = self.tasks.people.post(&self.path("/api/issues/quick-create"), &wish).await?;
                 answer["task_id"].as_str().map(str::to_owned)
             }
         };
         if let Some(key) = key {
-            self.tally.wished(kind, key, sent);
+            self.tasks.tally.wished(kind, key, sent);
         }
         Ok(())
     }
+
+    /// An issue that may be commented on again, once there are enough.
+    fn settled(&self) -> Option<(String, usize)> {
+        let mut issues = self.issues.lock();
+        (issues.len() > SETTLED).then(|| issues.pop_front()).flatten()
+    }
+}
+
+/// The first of a list that has this title and is about this agent.
+fn known_id(list: &Value, about: &str, agent: &str, title: &str) -> Option<String> {
+    let found = list.as_array()?.iter().find(|item| item[about] == agent && item["title"] == title)?;
+    found["id"].as_str().map(str::to_owned)
 }

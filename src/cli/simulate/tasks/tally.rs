@@ -1,15 +1,20 @@
-//! What is counted of simulated work, and how long it took from a wish to its claim.
+//! What is counted of simulated work, and how long its parts took.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::super::report::{Count, Figures, Latency};
+use super::{
+    super::report::{Figures, Latency},
+    cancels::CancelFigures,
+    verify::Verdict,
+};
 use crate::error::Result;
 
 /// Wishes and claims that wait for each other at most; others' are among them.
@@ -33,12 +38,12 @@ pub struct Tally {
     claim: Latency,
     /// Of claims that got nothing.
     nothing: Latency,
-    /// Tasks that were reported as done.
-    pub completed: Count,
-    /// Tasks that were reported as failed.
-    pub failed: Count,
-    /// Tasks that ended before their daemon said so.
-    pub withdrawn: Count,
+    /// Of reports of messages.
+    report: Latency,
+    /// Messages that the hub took.
+    messages: AtomicU64,
+    /// Tasks by how they ended.
+    ended: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Tally {
@@ -51,9 +56,9 @@ impl Tally {
             wish_to_claim: Latency::new()?,
             claim: Latency::new()?,
             nothing: Latency::new()?,
-            completed: Count::default(),
-            failed: Count::default(),
-            withdrawn: Count::default(),
+            report: Latency::new()?,
+            messages: AtomicU64::new(0),
+            ended: Mutex::default(),
         })
     }
 
@@ -75,6 +80,17 @@ impl Tally {
         self.nothing.note(took);
     }
 
+    /// The hub took so many messages.
+    pub fn said(&self, count: usize, took: Duration) {
+        self.messages.fetch_add(count as u64, Ordering::Relaxed);
+        self.report.note(took);
+    }
+
+    /// A task is over.
+    pub fn ended(&self, how: &str) {
+        *self.ended.lock().entry(how.to_owned()).or_default() += 1;
+    }
+
     /// Which of the two is told first is a race: the daemon is woken before the wish is answered.
     fn meet(&self, key: String, half: Half) {
         let mut halves = self.halves.lock();
@@ -93,16 +109,20 @@ impl Tally {
         }
     }
 
-    /// The figures so far.
-    pub fn figures(&self, seconds: f64) -> TaskFigures {
-        let claims = self.claims.lock().clone();
+    /// The figures so far, those of `cancels` among them.
+    pub fn figures(&self, seconds: f64, cancels: CancelFigures) -> TaskFigures {
+        let (claims, seconds) = (self.claims.lock().clone(), seconds.max(0.001));
+        let messages = self.messages.load(Ordering::Relaxed);
         TaskFigures {
             wishes: self.wishes.lock().clone(),
-            claims_per_second: claims.values().sum::<u64>() as f64 / seconds.max(0.001),
+            claims_per_second: claims.values().sum::<u64>() as f64 / seconds,
             claims,
-            completed: self.completed.get(),
-            failed: self.failed.get(),
-            withdrawn: self.withdrawn.get(),
+            ended: self.ended.lock().clone(),
+            messages,
+            messages_per_second: messages as f64 / seconds,
+            report_ms: self.report.figures(),
+            cancels,
+            verdict: None,
             wish_to_claim_ms: self.wish_to_claim.figures(),
             claim_ms: self.claim.figures(),
             nothing_ms: self.nothing.figures(),
@@ -116,9 +136,13 @@ pub struct TaskFigures {
     wishes: BTreeMap<&'static str, u64>,
     claims: BTreeMap<String, u64>,
     claims_per_second: f64,
-    completed: u64,
-    failed: u64,
-    withdrawn: u64,
+    ended: BTreeMap<String, u64>,
+    messages: u64,
+    messages_per_second: f64,
+    report_ms: Figures,
+    cancels: CancelFigures,
+    /// What came of asking the hub.
+    pub verdict: Option<Verdict>,
     wish_to_claim_ms: Figures,
     claim_ms: Figures,
     nothing_ms: Figures,
@@ -131,14 +155,25 @@ impl fmt::Display for TaskFigures {
         let claims = list(self.claims.iter().map(|(kind, count)| format!("{kind} {count}")).collect());
         writeln!(f, "wishes           {wishes}")?;
         writeln!(f, "tasks claimed    {claims}; {:.1} a second", self.claims_per_second)?;
+        let ended = list(self.ended.iter().map(|(how, count)| format!("{how} {count}")).collect());
+        writeln!(f, "tasks ended      {ended}")?;
         writeln!(
             f,
-            "tasks ended      {} completed, {} failed, {} withdrawn",
-            self.completed, self.failed, self.withdrawn
+            "messages         {}, {:.1} a second, {}",
+            self.messages, self.messages_per_second, self.report_ms
         )?;
         writeln!(f, "wish to claim    {}", self.wish_to_claim_ms)?;
         writeln!(f, "claim            {}", self.claim_ms)?;
-        write!(f, "claim of nothing {}", self.nothing_ms)
+        writeln!(f, "claim of nothing {}", self.nothing_ms)?;
+        let CancelFigures { asked, unheard, frame_ms, asking_ms } = &self.cancels;
+        writeln!(f, "cancels          {asked}; {unheard} of which no daemon knows")?;
+        writeln!(f, "cancel to daemon {}; by a frame", frame_ms)?;
+        write!(f, "                 {}; by asking", asking_ms)?;
+        if let Some(Verdict { tasks, messages, different, texts }) = &self.verdict {
+            write!(f, "\ncompared         {tasks} tasks, {messages} messages; {different} different")?;
+            texts.iter().try_for_each(|what| write!(f, "\n  {what}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -154,7 +189,7 @@ mod tests {
         tally.claimed("chat", "a".into(), Duration::from_millis(1));
         tally.claimed("chat", "b".into(), Duration::from_millis(1));
         tally.wished("chat", "b".into(), sent);
-        assert_eq!(tally.figures(1.0).wish_to_claim_ms.count(), 2);
+        assert_eq!(tally.wish_to_claim.figures().count(), 2);
         assert!(tally.halves.lock().is_empty());
     }
 }
