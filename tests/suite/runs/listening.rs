@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ground::{World, world};
 use crate::{
-    support::{Backend, Hub, Socket, hub::id, redis, until},
+    support::{Backend, Hub, PATIENCE, Socket, hub::id, redis, until},
     tasks::desk::{self, uuid},
 };
 
@@ -74,8 +74,11 @@ async fn say(world: &World, task: Uuid, messages: Value) {
 /// What is heard of tasks next: types and payloads, without the time.
 async fn heard(socket: &mut Socket, count: usize) -> Vec<(String, Value)> {
     let mut frames = Vec::new();
+    // Heartbeats come for ever.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while frames.len() < count {
-        let mut frame = socket.next().await;
+        let next = tokio::time::timeout_at(deadline, socket.next()).await;
+        let mut frame = next.unwrap_or_else(|_| panic!("heard only {frames:?}"));
         let kind = frame["type"].as_str().unwrap().to_owned();
         if ["task:message", "task:progress", "task:resync"].contains(&kind.as_str()) {
             assert!(frame.get("seq").is_none(), "no part of the sequence: {frame}");

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::ground::{SECRET, World, is_secret, kinds, told, value, world};
 use crate::{
-    support::{Backend, Socket, hub::id},
+    support::{Backend, PATIENCE, Socket, hub::id},
     tasks::desk,
 };
 
@@ -48,8 +48,11 @@ fn said(list: &[Value]) -> Vec<(i64, i64, &str)> {
 /// The next messages of a task that a browser hears.
 async fn heard(browser: &mut Socket, count: usize) -> Vec<Value> {
     let mut messages = Vec::new();
+    // Heartbeats come for ever.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while messages.len() < count {
-        messages.push(browser.next_of("task:message").await["payload"].take());
+        let next = tokio::time::timeout_at(deadline, browser.next_of("task:message")).await;
+        messages.push(next.unwrap_or_else(|_| panic!("heard only {messages:?}"))["payload"].take());
     }
     messages
 }
