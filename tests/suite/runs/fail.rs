@@ -210,6 +210,18 @@ async fn what_is_waiting_in_a_chat_answers_for_a_failed_one(backend: Backend) {
     let said: Vec<Value> =
         world.talk(&hub.token, chat).await.iter().map(|message| message["content"].clone()).collect();
     assert_eq!(said, ["one", "two", "to both"]);
+
+    // Where the attempt would have started afresh, the one that waits does.
+    let third = say("three").await;
+    world.begin().await;
+    hub.post(&format!("/api/daemon/tasks/{third}/session"), json!({ "session_id": "stuck" })).await.expect(204);
+    hub.sql_unnoticed("UPDATE chat_session SET session_id = 'stuck', runtime_id = (SELECT id FROM agent_runtime)")
+        .await;
+    say("four").await;
+    let still = json!({ "error": "x", "failure_reason": "codex_semantic_inactivity" });
+    world.call(third, "fail", still).await;
+    let job = world.begin().await;
+    assert_eq!((&job.claimed["chat_message"], job.claimed.get("prior_session_id")), (&json!("three\n\nfour"), None));
 }
 
 async fn a_chat_is_told_of_the_end_only_where_there_is_no_other_attempt(backend: Backend) {

@@ -169,7 +169,7 @@ pub fn of<'e>(events: &'e [Value], kind: &str) -> &'e Value {
     found.unwrap_or_else(|| panic!("no {kind} among {:?}", kinds(events)))
 }
 
-/// An end of a task that can be seen anywhere.
+/// Whether a text has in it what nobody may read.
 pub fn is_secret(text: &str) -> bool {
     text.contains(SECRET)
 }

@@ -14,10 +14,15 @@ use crate::{
 on_both_stores!(
     a_socket_that_follows_some_tasks_hears_those_only,
     a_scope_is_granted_to_whom_it_concerns,
+    nobody_follows_more_tasks_than_they_can_look_at,
     a_follower_that_does_not_read_for_a_while_misses_nothing,
     a_socket_that_wants_everything_and_lags_is_told_of_which_task,
 );
-on_all_stores!(every_kind_of_task_is_heard_by_whom_it_concerns, a_replay_goes_over_into_what_is_live);
+on_all_stores!(
+    every_kind_of_task_is_heard_by_whom_it_concerns,
+    a_replay_goes_over_into_what_is_live,
+    a_flood_is_heard_to_its_end,
+);
 
 /// The hub at which browsers are: another node, where there can be one.
 async fn elsewhere(world: &World, backend: Backend) -> Option<Hub> {
@@ -335,6 +340,60 @@ async fn a_scope_is_granted_to_whom_it_concerns(backend: Backend) {
     assert!(claimed.contains(&private));
     say(&world, private, json!([text(1, "secret")])).await;
     silent(&mut socket).await;
+}
+
+async fn nobody_follows_more_tasks_than_they_can_look_at(backend: Backend) {
+    let world = world(backend).await;
+    let hub = &world.hub;
+    let first = desk::wish(hub, &hub.token, world.agent).await;
+    let mut tasks = vec![first];
+    for _ in 0..100 {
+        tasks.push(desk::wish(hub, &hub.token, world.agent).await);
+    }
+    let last = tasks.pop().unwrap();
+    let mut socket = browser(hub, &hub.token, SCOPED).await;
+    for task in &tasks {
+        follow(&mut socket, *task, None).await;
+    }
+    let (kind, payload) = ask(&mut socket, "subscribe", json!({ "scope": "task", "id": last })).await;
+    assert_eq!((kind.as_str(), &payload["error"]), ("subscribe_error", &json!("too many subscriptions")));
+    // One that it follows already is no other one; and who leaves one has room for another.
+    follow(&mut socket, first, Some(0)).await;
+    ask(&mut socket, "unsubscribe", json!({ "scope": "task", "id": tasks[1] })).await;
+    follow(&mut socket, last, None).await;
+    assert_eq!(world.begin().await.task, first);
+    say(&world, first, json!([text(1, "here")])).await;
+    assert_eq!(heard(&mut socket, 1).await[0].1["content"], "here");
+}
+
+async fn a_flood_is_heard_to_its_end(backend: Backend) {
+    const WORDS: usize = 200 << 10;
+    let world = world(backend).await;
+    let there = elsewhere(&world, backend).await;
+    let there = there.as_ref().unwrap_or(&world.hub);
+    let task = desk::wish(&world.hub, &world.hub.token, world.agent).await;
+    world.begin().await;
+    let mut follower = browser(there, &world.hub.token, SCOPED).await;
+    follow(&mut follower, task, None).await;
+    let words = "x ".repeat(WORDS / 2);
+    let daemon = async {
+        // More than any ring holds, with each batch far beyond what events take along between nodes.
+        for batch in 0..5 {
+            let messages: Vec<Value> = (1..=8).map(|n| text(batch * 8 + n, &words)).collect();
+            say(&world, task, json!(messages)).await;
+        }
+        say(&world, task, json!([text(41, "the end")])).await;
+    };
+    let listener = async {
+        for pos in 1..=40 {
+            let message = heard(&mut follower, 1).await.remove(0).1;
+            assert_eq!(message["pos"], pos);
+            assert_eq!(message["content"].as_str().map(str::len), Some(WORDS), "{pos}");
+        }
+        assert_eq!(heard(&mut follower, 1).await[0].1["content"], "the end");
+    };
+    tokio::join!(daemon, listener);
+    until("the nodes still hear each other", async || there.app.is_connected()).await;
 }
 
 /// So many messages that no ring and no buffer of the system holds them.
