@@ -154,7 +154,8 @@ impl People {
     }
 
     async fn wish_for(&self, kind: &'static str, turn: usize) -> Result<(), Trouble> {
-        let place = (turn + turn / KINDS.len()) % self.agents.len();
+        // Each kind goes round all agents, and those that follow each other go to different ones.
+        let place = (turn / KINDS.len() + turn % KINDS.len() * 7) % self.agents.len();
         let agent = &self.agents[place];
         let sent = Instant::now();
         let key = match kind {
