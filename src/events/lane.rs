@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use super::{pages::Pages, talk::missed};
 use crate::{
     hub::{Firehose, Fleeting, Frame, Room, Rousing, Spoken, Wake},
-    ids::WorkspaceId,
+    ids::{TaskId, WorkspaceId},
 };
 
 /// What a lane needs after it was handed something.
@@ -166,6 +166,13 @@ impl Lane {
     /// Passes on what a task says.
     pub(super) fn say(&self, spoken: &Spoken) {
         if let Wake::After(rest) = self.firehose.append(spoken, Instant::now()) {
+            self.followers.spawn(wake(self.firehose.clone(), rest));
+        }
+    }
+
+    /// Says that a task said something which is only in the store.
+    pub(super) fn say_missed(&self, task: TaskId, last: u64) {
+        if let Wake::After(rest) = self.firehose.miss(task, last, Instant::now()) {
             self.followers.spawn(wake(self.firehose.clone(), rest));
         }
     }

@@ -156,7 +156,13 @@ impl Relay {
         match outgoing {
             Outgoing::Control(message) => (self.control_channel(), self.parcel(Content::Control(message))),
             Outgoing::Ephemeral(workspace, frame) => (self.channel(workspace), self.parcel(Content::Ephemeral(frame))),
-            Outgoing::Talk(workspace, talk) => (self.channel(workspace), self.parcel(Content::Talk(talk))),
+            Outgoing::Talk(workspace, talk) => {
+                let content = match talk.stored_up_to() {
+                    Some(last) if talk.size() > INLINE => Content::TalkNamed { task: talk.task, last },
+                    _ => Content::Talk(talk),
+                };
+                (self.channel(workspace), self.parcel(content))
+            }
             Outgoing::Events(batch) => {
                 let last = batch.first + batch.events.len() as u64 - 1;
                 let size: usize = batch.events.iter().map(Event::size).sum();
@@ -342,6 +348,7 @@ impl Relay {
             (Content::Named(_), Some(workspace)) => lanes.doubt(&[workspace]),
             (Content::Ephemeral(frame), Some(workspace)) => lanes.show_here(workspace, &frame),
             (Content::Talk(talk), Some(workspace)) => lanes.say_here(workspace, &talk),
+            (Content::TalkNamed { task, last }, Some(workspace)) => lanes.said_elsewhere(workspace, task, last),
             _ => {}
         }
     }

@@ -39,6 +39,16 @@ pub struct Talk {
 }
 
 impl Talk {
+    /// Bytes of what is said.
+    pub(super) fn size(&self) -> usize {
+        self.payloads.iter().map(|payload| payload.get().len()).sum()
+    }
+
+    /// The position of the last message, if these are in the store.
+    pub(super) fn stored_up_to(&self) -> Option<u64> {
+        (self.first > 0).then(|| self.first + self.payloads.len() as u64 - 1)
+    }
+
     /// As sockets are given it.
     fn spoken(&self, workspace: WorkspaceId) -> Spoken {
         Spoken {
@@ -164,6 +174,14 @@ impl super::Lanes {
     /// The store has messages of a task up to here: whoever listens here and lacks some reads them.
     pub fn reaches(&self, task: TaskId, position: u64) {
         self.streams().reaches(task, position);
+    }
+
+    /// A task said at another node what is only in the store: too much to be sent along.
+    pub(super) fn said_elsewhere(&self, workspace: WorkspaceId, task: TaskId, last: u64) {
+        self.reaches(task, last);
+        if let Some(lane) = self.of([workspace]).pop().filter(|lane| lane.firehose.is_followed()) {
+            lane.say_missed(task, last);
+        }
     }
 
     /// What a task says, for those who listen here and elsewhere.

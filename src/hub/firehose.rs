@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Wake,
@@ -103,16 +103,16 @@ impl Firehose {
             inner.push(Kept { task: spoken.task, wire: wire.clone(), audience, reduced: reduced.take() });
         }
         let last = (spoken.first + spoken.frames.len() as u64).saturating_sub(1);
-        let position = if spoken.first > 0 { last.max(known) } else { known };
-        let number = inner.head;
-        inner.talkers.insert(spoken.task, Talker { number, position });
-        if inner.talkers.len() > TALKERS {
-            inner.forget_silent_ones();
-        }
-        let (woken, wake) = inner.sleepers.rouse(now);
-        drop(inner);
-        woken.into_iter().for_each(Waker::wake);
-        wake
+        inner.note(spoken.task, if spoken.first > 0 { last.max(known) } else { known });
+        rouse(inner, now)
+    }
+
+    /// A task said something up to a position that is not to be had here.
+    pub fn miss(&self, task: TaskId, position: u64, now: Instant) -> Wake {
+        let mut inner = self.inner.lock();
+        inner.push(Kept { task, wire: (self.missed)(task), audience: None, reduced: None });
+        inner.note(task, position);
+        rouse(inner, now)
     }
 
     /// Adds a connection, which hears what is said from now on.
@@ -124,7 +124,22 @@ impl Firehose {
     }
 }
 
+fn rouse(mut inner: MutexGuard<'_, Inner>, now: Instant) -> Wake {
+    let (woken, wake) = inner.sleepers.rouse(now);
+    drop(inner);
+    woken.into_iter().for_each(Waker::wake);
+    wake
+}
+
 impl Inner {
+    /// How far a task was heard.
+    fn note(&mut self, task: TaskId, position: u64) {
+        self.talkers.insert(task, Talker { number: self.head, position });
+        if self.talkers.len() > TALKERS {
+            self.forget_silent_ones();
+        }
+    }
+
     fn push(&mut self, frame: Kept) {
         self.head += 1;
         self.bytes += frame.size();
@@ -310,5 +325,8 @@ mod tests {
 
         firehose.append(&spoken(a, 3, &["a;"]), Instant::now());
         assert_eq!(read(&mut follower, somebody()), "missed;a;", "2 never came");
+        firehose.miss(a, 9, Instant::now());
+        firehose.append(&spoken(a, 10, &["a;"]), Instant::now());
+        assert_eq!(read(&mut follower, somebody()), "missed;a;", "once");
     }
 }

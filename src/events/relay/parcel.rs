@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     events::{Control, Talk},
-    ids::{EventId, WorkspaceId},
+    ids::{EventId, TaskId, WorkspaceId},
     protocol::event::{Event, Reduced},
 };
 
@@ -41,6 +41,11 @@ pub(super) enum Content {
     Control(Control),
     Ephemeral(EphemeralFrame),
     Talk(Talk),
+    /// What a task said up to here is in the store.
+    TalkNamed {
+        task: TaskId,
+        last: u64,
+    },
     Probe(u64),
 }
 
