@@ -88,13 +88,10 @@ const STEPS: &[(&str, i64)] = &[
 const LAST: &[&str] = &["DELETE FROM event_log WHERE (workspace_id, seq) IN (
          SELECT workspace_id, seq FROM event_log WHERE workspace_id = $1 LIMIT $2)"];
 
-/// Of which there is one row at most, or a few.
-const SINGLE: &[&str] = &[
-    "DELETE FROM issue_tally WHERE workspace_id = $1",
-    "DELETE FROM issue_number WHERE workspace_id = $1",
-    "DELETE FROM event_counter WHERE workspace_id = $1",
-    "DELETE FROM workspace WHERE id = $1",
-];
+/// Of which there are a few rows at most: what goes after the rest, and what goes last of all.
+const FEW: &[&str] =
+    &["DELETE FROM issue_tally WHERE workspace_id = $1", "DELETE FROM issue_number WHERE workspace_id = $1"];
+const FEW_LAST: &[&str] = &["DELETE FROM event_counter WHERE workspace_id = $1", "DELETE FROM workspace WHERE id = $1"];
 
 #[derive(sqlx::FromRow)]
 struct Removed {
@@ -110,19 +107,12 @@ pub async fn purge(db: &Db) -> Result<u64> {
         for &(sql, together) in STEPS {
             rows += all(db, id, sql, together).await?;
         }
+        rows += few(db, id, FEW).await?;
         if deleted_at.plus(REMEMBERED) < db.clock().now() {
             for &sql in LAST {
                 rows += all(db, id, sql, TOGETHER).await?;
             }
-            rows += db
-                .write_global(async move |tx| {
-                    let mut rows = 0;
-                    for &sql in SINGLE {
-                        rows += exec!(tx, |c| sqlx::query(sql).bind(id))?;
-                    }
-                    Ok(rows)
-                })
-                .await?;
+            rows += few(db, id, FEW_LAST).await?;
             tracing::info!(workspace = %id, "a removed workspace is gone");
         }
     }
@@ -132,6 +122,17 @@ pub async fn purge(db: &Db) -> Result<u64> {
 async fn removed(db: &mut Session) -> Result<Vec<Removed>> {
     on!(db, |c| sqlx::query_as("SELECT id, deleted_at FROM workspace WHERE deleted_at IS NOT NULL ORDER BY deleted_at")
         .fetch_all(c))
+}
+
+async fn few(db: &Db, workspace: WorkspaceId, statements: &'static [&'static str]) -> Result<u64> {
+    db.write_global(async move |tx| {
+        let mut rows = 0;
+        for &sql in statements {
+            rows += exec!(tx, |c| sqlx::query(sql).bind(workspace))?;
+        }
+        Ok(rows)
+    })
+    .await
 }
 
 /// All that a statement finds, some in each transaction.

@@ -16,6 +16,7 @@ use crate::{
 
 on_both_stores!(
     what_is_not_delivered_run_or_ended_in_time_fails,
+    nothing_is_overdue_right_after_a_start,
     what_waits_too_long_in_the_queue_expires,
     no_more_than_five_hundred_expire_at_once,
     the_end_is_told_and_the_next_attempt_takes_its_place,
@@ -31,6 +32,7 @@ on_all_stores!(tasks_of_a_runtime_that_is_gone_fail_with_nobody_else_s_help);
 const STALE: Duration = Duration::from_secs(155);
 
 async fn sweep(hub: &Hub) -> usize {
+    hub.app.trust_silence();
     hub.app.sweep_tasks().await.unwrap()
 }
 
@@ -39,6 +41,14 @@ async fn put(world: &World, given: Given) -> (Uuid, Uuid) {
     let issue = world.issue(&Uuid::new_v4().to_string()).await;
     let given = Given { agent: world.agent, runtime: world.runtime, issue: Some(issue), ..given };
     (issue, give(&world.hub, &given).await)
+}
+
+async fn nothing_is_overdue_right_after_a_start(backend: Backend) {
+    let world = world(backend).await;
+    put(&world, Given { status: "dispatched", dispatched: Some(3000), ..Given::default() }).await;
+    assert_eq!(world.hub.app.sweep_tasks().await.unwrap(), 0, "nobody could start it while the hub was away");
+    world.hub.app.advance_clock(STALE);
+    assert_eq!(world.hub.app.sweep_tasks().await.unwrap(), 1);
 }
 
 async fn what_is_not_delivered_run_or_ended_in_time_fails(backend: Backend) {
