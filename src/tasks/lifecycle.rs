@@ -3,13 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{
-    Queue, Row, lock_agents, row,
-    status::{Operation, Status},
-};
+use super::{Queue, Row, lock_agents, row, status::Operation};
 use crate::{
     db::{Tx, exec, on},
-    error::{Error, Result},
+    error::Result,
     ids::TaskId,
     protocol::task::PinSession,
 };
@@ -27,7 +24,7 @@ impl Queue {
         if doubtful && old.status == Operation::Start.to() {
             return Ok(old);
         }
-        require(Operation::Start, old.status)?;
+        Operation::Start.admits(old.status)?;
         let now = tx.now();
         let row: Row = on!(tx, |c| sqlx::query_as(
             "UPDATE task SET status = $3, started_at = $2, wait_reason = NULL, waiting_at = NULL,
@@ -48,7 +45,7 @@ impl Queue {
         if doubtful && old.status == Operation::Wait.to() {
             return Ok(old);
         }
-        require(Operation::Wait, old.status)?;
+        Operation::Wait.admits(old.status)?;
         let now = tx.now();
         let row: Row = on!(tx, |c| sqlx::query_as(
             "UPDATE task SET status = $4, waiting_at = $2, wait_reason = $3
@@ -65,7 +62,7 @@ impl Queue {
 
     /// Its daemon says where the agent's session can be taken up again. Nothing, if it is not at work.
     pub async fn pin(&self, tx: &mut Tx, task: TaskId, session: &PinSession) -> Result<()> {
-        if !Operation::Pin.applies_to(hold(tx, task).await?.status) {
+        if !Operation::Pin.admits(hold(tx, task).await?.status)? {
             return Ok(());
         }
         exec!(tx, |c| sqlx::query(
@@ -83,17 +80,6 @@ pub(super) async fn hold(tx: &mut Tx, task: TaskId) -> Result<Row> {
     let row = row::find(tx, task).await?.ok_or_else(row::not_found)?;
     lock_agents(tx, row.workspace_id, &[row.agent_id]).await?;
     row::lock(tx, task).await?.ok_or_else(row::not_found)
-}
-
-fn require(operation: Operation, status: Status) -> Result<()> {
-    if operation.applies_to(status) {
-        return Ok(());
-    }
-    let verb = match operation {
-        Operation::Start => "started",
-        _ => "made to wait",
-    };
-    Err(Error::invalid("illegal_transition", format!("task cannot be {verb}: it is {}", status.word())))
 }
 
 /// A name that was given, within reason.

@@ -1,5 +1,7 @@
 //! The statuses of tasks and their legal transitions, in one place.
 
+use crate::error::{Error, Result};
+
 /// Where a task is in its life. Nothing leaves the last three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
@@ -46,6 +48,7 @@ pub enum Operation {
 }
 
 /// Every operation.
+#[cfg(any(test, feature = "test-hooks"))]
 pub const OPERATIONS: [Operation; 8] = [
     Operation::Claim,
     Operation::Redeliver,
@@ -104,7 +107,24 @@ impl Operation {
         }
     }
 
+    /// Whether it is to be carried out. Not, if whoever asks is told how the task is; an error, if they are
+    /// told that it cannot be.
+    pub fn admits(self, status: Status) -> Result<bool> {
+        match (self.applies_to(status), self.otherwise()) {
+            (true, _) => Ok(true),
+            (false, Otherwise::Refused) => {
+                let verb = match self {
+                    Self::Start => "started",
+                    _ => "made to wait",
+                };
+                Err(Error::invalid("illegal_transition", format!("task cannot be {verb}: it is {}", status.word())))
+            }
+            (false, Otherwise::Unchanged | Otherwise::Nothing) => Ok(false),
+        }
+    }
+
     /// The status afterwards; that of before, if it changes something else only.
+    #[cfg(feature = "test-hooks")]
     pub const fn after(self, before: Status) -> Status {
         match self {
             Self::Pin => before,

@@ -48,7 +48,7 @@ impl Queue {
         let planned = row::find(tx, task).await?.ok_or_else(row::not_found)?;
         let held = Held::take(tx, planned.workspace_id, &[planned]).await?;
         let old = row::lock(tx, task).await?.ok_or_else(row::not_found)?;
-        if !Operation::Complete.applies_to(old.status) {
+        if !Operation::Complete.admits(old.status)? {
             return Ok(old);
         }
         let made =

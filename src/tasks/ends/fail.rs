@@ -76,7 +76,7 @@ pub async fn fail_reported(queue: &Arc<Queue>, tx: &mut Tx, task: TaskId, failur
     let planned = row::find(tx, task).await?.ok_or_else(row::not_found)?;
     let held = Held::take(tx, planned.workspace_id, &[planned]).await?;
     let row = row::lock(tx, task).await?.ok_or_else(row::not_found)?;
-    if !Operation::Fail.applies_to(row.status) {
+    if !Operation::Fail.admits(row.status)? {
         return Ok(row);
     }
     let mut failure = failure.clone();
