@@ -122,6 +122,9 @@ pub(super) async fn hold(tx: &mut Tx, machine: &Machine<'_>, entries: &[Entry]) 
 /// Takes over what is locked from its old rows to the registered ones, and says what is to be told.
 pub(super) async fn take_over(tx: &mut Tx, machine: &Machine<'_>, held: Held, registered: &[Row]) -> Result<TakenOver> {
     let steps = steps(machine, held.rows, registered);
+    if !steps.is_empty() {
+        tx.allow_long_statements().await?;
+    }
     let mut agents: BTreeSet<AgentId> = BTreeSet::new();
     for step in &steps {
         agents.extend(rebind::concerned(tx, step.old.id).await?);
@@ -255,34 +258,58 @@ async fn lock(tx: &mut Tx, runtimes: &BTreeSet<RuntimeId>, takes_over: bool) -> 
     tx.note(rows)
 }
 
+/// A change of many rows, on PostgreSQL in the order of their ids: others may be at it for other runtimes.
+macro_rules! in_order {
+    ($table:literal, $change:literal, $which:literal) => {
+        [
+            concat!(
+                "UPDATE ",
+                $table,
+                " SET ",
+                $change,
+                " WHERE id IN (SELECT id FROM ",
+                $table,
+                " WHERE ",
+                $which,
+                " ORDER BY id FOR NO KEY UPDATE)"
+            ),
+            concat!("UPDATE ", $table, " SET ", $change, " WHERE ", $which),
+        ]
+    };
+}
+
 /// What is unfinished at the old runtime is the new one's daemon's from here on: all of it, or only what
 /// its agents have to do.
 async fn move_unfinished(tx: &mut Tx, old: RuntimeId, new: &Row, whole: bool) -> Result<u64> {
-    exec!(tx, |c| sqlx::query(
-        "UPDATE task SET runtime_id = $2, origin_runtime_id = $2, owner_id = $3, daemon_id = $4
-         WHERE runtime_id = $1 AND status IN ('queued', 'dispatched', 'running', 'waiting_local_directory')
-           AND ($5 OR agent_id IN (SELECT id FROM agent WHERE runtime_id = $2))"
-    )
-    .bind(old)
-    .bind(new.id)
-    .bind(new.owner_id)
-    .bind(&new.daemon_id)
-    .bind(whole))
+    const SQL: [&str; 2] = in_order!(
+        "task",
+        "runtime_id = $2, origin_runtime_id = $2, owner_id = $3, daemon_id = $4",
+        "runtime_id = $1 AND status IN ('queued', 'dispatched', 'running', 'waiting_local_directory')
+             AND ($5 OR agent_id IN (SELECT id FROM agent WHERE runtime_id = $2))"
+    );
+    exec!(tx, pg SQL[0], lite SQL[1], |c, sql| sqlx::query(sql)
+        .bind(old)
+        .bind(new.id)
+        .bind(new.owner_id)
+        .bind(&new.daemon_id)
+        .bind(whole))
 }
 
 /// What is finished, too: its daemon may have more to say of it.
 async fn move_finished(tx: &mut Tx, old: RuntimeId, new: &Row) -> Result<u64> {
-    exec!(tx, |c| sqlx::query(
-        "UPDATE task SET runtime_id = $2, origin_runtime_id = $2, owner_id = $3, daemon_id = $4
-         WHERE runtime_id = $1 AND status IN ('completed', 'failed', 'cancelled')"
-    )
-    .bind(old)
-    .bind(new.id)
-    .bind(new.owner_id)
-    .bind(&new.daemon_id))
+    const SQL: [&str; 2] = in_order!(
+        "task",
+        "runtime_id = $2, origin_runtime_id = $2, owner_id = $3, daemon_id = $4",
+        "runtime_id = $1 AND status IN ('completed', 'failed', 'cancelled')"
+    );
+    exec!(tx, pg SQL[0], lite SQL[1], |c, sql| sqlx::query(sql)
+        .bind(old)
+        .bind(new.id)
+        .bind(new.owner_id)
+        .bind(&new.daemon_id))
 }
 
-/// What was used at the old runtime counts as used at the new one.
+/// What was used at the old runtime counts as used at the new one. The tasks are locked.
 async fn move_usage(tx: &mut Tx, old: RuntimeId, new: RuntimeId) -> Result<()> {
     exec!(tx, |c| sqlx::query("UPDATE task_usage SET runtime_id = $2 WHERE runtime_id = $1").bind(old).bind(new))
         .map(drop)
@@ -290,8 +317,8 @@ async fn move_usage(tx: &mut Tx, old: RuntimeId, new: RuntimeId) -> Result<()> {
 
 /// Sessions of chats that ran at the old runtime can be taken up again at the new one.
 async fn repoint_chats(tx: &mut Tx, old: RuntimeId, new: RuntimeId) -> Result<()> {
-    exec!(tx, |c| sqlx::query("UPDATE chat_session SET runtime_id = $2 WHERE runtime_id = $1").bind(old).bind(new))
-        .map(drop)
+    const SQL: [&str; 2] = in_order!("chat_session", "runtime_id = $2", "runtime_id = $1");
+    exec!(tx, pg SQL[0], lite SQL[1], |c, sql| sqlx::query(sql).bind(old).bind(new)).map(drop)
 }
 
 /// Notes on a registered row what was merged into it: the first name ever, and whether everybody may

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use super::{Queue, Voice};
+use super::{Queue, Voice, row};
 use crate::{
     db::{Tx, on},
     error::Result,
     fleet,
-    ids::ProjectId,
+    ids::{ProjectId, RuntimeId, TaskId},
     protocol::transcript::{ModelUsage, RejectedUsage, ReportUsage},
 };
 
@@ -37,11 +37,11 @@ impl Queue {
         let queue = self.clone();
         self.db
             .write(voice.workspace_id, async move |tx| {
-                let project = project(tx, &voice).await?;
-                let provider = fleet::provider(tx, voice.origin_runtime_id).await?;
+                let Place { origin_runtime_id: runtime, project_id: project } = place(tx, voice.id).await?;
+                let provider = fleet::provider(tx, runtime).await?;
                 for row in &rows {
                     let row = ModelUsage { provider: named(&row.provider, &provider), ..row.clone() };
-                    if store(tx, &voice, project, &row).await? {
+                    if store(tx, &voice, runtime, project, &row).await? {
                         let queue = queue.clone();
                         tx.after_commit(move || queue.metrics.tokens(&row));
                     }
@@ -77,16 +77,35 @@ fn named(provider: &str, of_runtime: &str) -> String {
     named.unwrap_or_default().to_owned()
 }
 
-async fn project(tx: &mut Tx, voice: &Voice) -> Result<Option<ProjectId>> {
-    let found: Option<Option<ProjectId>> =
-        on!(tx, |c| sqlx::query_scalar("SELECT project_id FROM issue WHERE id = $1")
-            .bind(voice.issue_id)
-            .fetch_optional(c))?;
-    Ok(found.flatten())
+/// Where a task's tokens were used.
+#[derive(sqlx::FromRow)]
+struct Place {
+    origin_runtime_id: RuntimeId,
+    project_id: Option<ProjectId>,
+}
+
+/// As it is now, and stays until the report is stored: a runtime that is merged into another takes its usage
+/// along, this report's or the one before.
+async fn place(tx: &mut Tx, task: TaskId) -> Result<Place> {
+    let place: Option<Place> = on!(
+        tx,
+        pg "SELECT t.origin_runtime_id, (SELECT project_id FROM issue WHERE id = t.issue_id) AS project_id
+            FROM task t WHERE t.id = $1 FOR SHARE OF t",
+        lite "SELECT t.origin_runtime_id, (SELECT project_id FROM issue WHERE id = t.issue_id) AS project_id
+              FROM task t WHERE t.id = $1",
+        |c, sql| sqlx::query_as(sql).bind(task).fetch_optional(c)
+    )?;
+    place.ok_or_else(row::not_found)
 }
 
 /// Whether the row is new.
-async fn store(tx: &mut Tx, voice: &Voice, project: Option<ProjectId>, row: &ModelUsage) -> Result<bool> {
+async fn store(
+    tx: &mut Tx,
+    voice: &Voice,
+    runtime: RuntimeId,
+    project: Option<ProjectId>,
+    row: &ModelUsage,
+) -> Result<bool> {
     let now = tx.now();
     on!(tx, |c| sqlx::query_scalar(
         "INSERT INTO task_usage (task_id, provider, model, workspace_id, runtime_id, agent_id, issue_id, project_id,
@@ -103,7 +122,7 @@ async fn store(tx: &mut Tx, voice: &Voice, project: Option<ProjectId>, row: &Mod
     .bind(&row.provider)
     .bind(&row.model)
     .bind(voice.workspace_id)
-    .bind(voice.origin_runtime_id)
+    .bind(runtime)
     .bind(voice.agent_id)
     .bind(voice.issue_id)
     .bind(project)

@@ -24,7 +24,6 @@ pub struct Voice {
     pub workspace_id: WorkspaceId,
     pub agent_id: AgentId,
     pub runtime_id: Option<RuntimeId>,
-    pub origin_runtime_id: RuntimeId,
     pub owner_id: Option<UserId>,
     pub daemon_id: String,
     #[sqlx(try_from = "String")]
@@ -40,7 +39,7 @@ pub struct Voice {
 /// The voice of a task of any workspace.
 pub async fn voice(db: &mut Session, task: TaskId) -> Result<Option<Voice>> {
     on!(db, |c| sqlx::query_as(
-        "SELECT t.id, t.workspace_id, t.agent_id, t.runtime_id, t.origin_runtime_id, t.owner_id, t.daemon_id, t.status,
+        "SELECT t.id, t.workspace_id, t.agent_id, t.runtime_id, t.owner_id, t.daemon_id, t.status,
              t.issue_id, t.chat_session_id, COALESCE(s.creator_id, t.initiator_user_id) AS creator,
              CASE WHEN a.id IS NULL THEN t.private_to WHEN a.visibility = 'private' THEN a.owner_id END AS private_to
          FROM task t LEFT JOIN agent a ON a.id = t.agent_id LEFT JOIN chat_session s ON s.id = t.chat_session_id

@@ -62,9 +62,14 @@ pub async fn rebind(tx: &mut Tx, from: RuntimeId, to: RuntimeId, mode: &str) -> 
 
 /// Tells of agents that follow their runtime, each by itself, by id.
 pub async fn announce(tx: &mut Tx, mut agents: Vec<Row>) -> Result<()> {
+    if agents.is_empty() {
+        return Ok(());
+    }
     agents.sort_by_key(|agent| agent.id);
+    let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id).collect();
+    let mut skills = skills::of_all(tx, &ids).await?;
     for agent in agents {
-        let skills = skills::of(tx, agent.id).await?;
+        let skills = skills.remove(&agent.id).unwrap_or_default();
         tx.emit(kinds::agent_changed(Actor::System, &agent.redacted(skills)));
     }
     Ok(())
