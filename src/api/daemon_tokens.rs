@@ -40,6 +40,8 @@ pub async fn create(
     let (user, workspace) = (caller.user(), id(&segment)?);
     api.db
         .write(workspace, async move |tx| {
+            // It ends with the membership, which must not end unseen.
+            members::hold(tx, workspace, user).await?;
             members::require(tx, workspace, user).await?;
             daemon_tokens::create(tx, workspace, user, &wish).await
         })

@@ -55,7 +55,8 @@ pub async fn condemn(
     }
     let locked = lock(tx, " WHERE id = ", Value::Id(runtime.0), None).await?.pop();
     let locked = locked.ok_or_else(runtimes::runtime_not_found)?;
-    // It may have been adopted since.
+    // It may have been adopted since, and the caller may be whose membership ended meanwhile.
+    let role = members::role(tx, locked.workspace_id, user).await?.ok_or_else(runtimes::runtime_not_found)?;
     if may(locked.owner_id, role) { Ok(locked) } else { Err(refusal()) }
 }
 

@@ -3,7 +3,14 @@
 use std::sync::Arc;
 
 use super::teardown::{Plan, Site, Tools};
-use crate::{db::Tx, error::Result, events::Nodes, fleet::profiles, identity::Insider, ids::RuntimeProfileId};
+use crate::{
+    db::Tx,
+    error::Result,
+    events::Nodes,
+    fleet::profiles,
+    identity::{Insider, Role, members},
+    ids::RuntimeProfileId,
+};
 
 /// Removes a profile and its runtimes; for owners and admins. Refused as long as an agent that was not
 /// put aside is bound to one of them, or one that was leads a squad.
@@ -17,6 +24,8 @@ pub async fn delete(
     who.require_rule()?;
     tx.allow_long_statements().await?;
     let runtimes = profiles::lock_to_remove(tx, who.workspace, profile).await?;
+    // Whoever had to wait for one of them may not be who they were.
+    members::require_role(tx, who.workspace, who.user, Role::Admin).await?;
     let (by, count) = (who.user, runtimes.len());
     if !runtimes.is_empty() {
         let site = Site::survey(tx, runtimes).await?;

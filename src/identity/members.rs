@@ -80,11 +80,12 @@ pub async fn list(db: &mut Session, workspace: WorkspaceId) -> Result<Vec<Member
     Ok(rows.into_iter().map(Member::from).collect())
 }
 
-/// Makes somebody a member, without a word; also gives the workspace's name.
+/// Makes somebody a member, without a word; also gives the workspace's name. Nobody joins a workspace whose
+/// memberships are about to end, see [`lock_workspace`].
 pub async fn add(tx: &mut Tx, workspace: WorkspaceId, user: UserId, role: Role) -> Result<(Member, String)> {
     let name: Option<String> = on!(
         tx,
-        pg "SELECT name FROM workspace WHERE id = $1 AND deleted_at IS NULL FOR KEY SHARE",
+        pg "SELECT name FROM workspace WHERE id = $1 AND deleted_at IS NULL FOR SHARE",
         lite "SELECT name FROM workspace WHERE id = $1 AND deleted_at IS NULL",
         |c, sql| sqlx::query_scalar(sql).bind(workspace).fetch_optional(c)
     )?;

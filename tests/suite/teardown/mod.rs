@@ -11,4 +11,5 @@ mod rollback;
 mod scene;
 mod siblings;
 mod strict;
+mod waiting;
 mod workspace;
