@@ -97,31 +97,56 @@ const FEW_LAST: &[&str] = &["DELETE FROM event_counter WHERE workspace_id = $1",
 struct Removed {
     id: WorkspaceId,
     deleted_at: Timestamp,
+    emptied_at: Option<Timestamp>,
 }
 
-/// Removes what is left of removed workspaces; how many rows.
+/// Removes what is left of removed workspaces; how many rows. One that fails does not hold up the others.
 pub async fn purge(db: &Db) -> Result<u64> {
-    let removed: Vec<Removed> = db.read(async |db| removed(db).await).await?;
+    let (mut rows, mut trouble) = (0, None);
+    for removed in db.read(async |db| removed(db).await).await? {
+        match purge_one(db, &removed).await {
+            Ok(gone) => rows += gone,
+            Err(error) => {
+                tracing::warn!(workspace = %removed.id, %error, "a removed workspace could not be purged");
+                trouble = trouble.or(Some(error));
+            }
+        }
+    }
+    trouble.map_or(Ok(rows), Err)
+}
+
+async fn purge_one(db: &Db, removed: &Removed) -> Result<u64> {
+    let id = removed.id;
+    let is_due = removed.deleted_at.plus(REMEMBERED) < db.clock().now();
     let mut rows = 0;
-    for Removed { id, deleted_at } in removed {
+    // Once, and once more at the end, for what was under way when it was removed.
+    if removed.emptied_at.is_none() || is_due {
         for &(sql, together) in STEPS {
             rows += all(db, id, sql, together).await?;
         }
         rows += few(db, id, FEW).await?;
-        if deleted_at.plus(REMEMBERED) < db.clock().now() {
-            for &sql in LAST {
-                rows += all(db, id, sql, TOGETHER).await?;
-            }
-            rows += few(db, id, FEW_LAST).await?;
-            tracing::info!(workspace = %id, "a removed workspace is gone");
+    }
+    if is_due {
+        for &sql in LAST {
+            rows += all(db, id, sql, TOGETHER).await?;
         }
+        rows += few(db, id, FEW_LAST).await?;
+        tracing::info!(workspace = %id, "a removed workspace is gone");
+    } else if removed.emptied_at.is_none() {
+        db.write_global(async move |tx| {
+            let now = tx.now();
+            exec!(tx, |c| sqlx::query("UPDATE workspace SET emptied_at = $2 WHERE id = $1").bind(id).bind(now))
+        })
+        .await?;
     }
     Ok(rows)
 }
 
 async fn removed(db: &mut Session) -> Result<Vec<Removed>> {
-    on!(db, |c| sqlx::query_as("SELECT id, deleted_at FROM workspace WHERE deleted_at IS NOT NULL ORDER BY deleted_at")
-        .fetch_all(c))
+    on!(db, |c| sqlx::query_as(
+        "SELECT id, deleted_at, emptied_at FROM workspace WHERE deleted_at IS NOT NULL ORDER BY deleted_at"
+    )
+    .fetch_all(c))
 }
 
 async fn few(db: &Db, workspace: WorkspaceId, statements: &'static [&'static str]) -> Result<u64> {

@@ -9,7 +9,7 @@ use crate::{
     support::{Backend, Hub, hub::id},
 };
 
-on_both_stores!(a_removed_workspace_leaves_nothing_and_its_log_a_day_longer);
+on_both_stores!(a_removed_workspace_leaves_nothing_and_its_log_a_day_longer, what_cannot_go_does_not_hold_up_others,);
 
 /// Everything that a workspace may have something in, for itself or by way of something else.
 const TABLES: &[&str] = &[
@@ -87,10 +87,33 @@ async fn a_removed_workspace_leaves_nothing_and_its_log_a_day_longer(backend: Ba
     assert_eq!(counts(&hub, TABLES).await, before);
     let kept = counts(&hub, HISTORY).await;
     assert!(HISTORY.iter().all(|table| kept[table] != history[table]), "{kept:?}");
+    assert_eq!(hub.app.purge().await.unwrap(), 0, "it is empty, and need not be looked through again");
+    assert_eq!(hub.rows("SELECT slug FROM workspace WHERE emptied_at IS NOT NULL").await, [elsewhere.to_string()]);
 
     hub.app.advance_clock(Duration::from_secs(25 * 3600));
     assert!(hub.app.purge().await.unwrap() > 0);
     assert_eq!(counts(&hub, HISTORY).await, history);
     assert_eq!(counts(&hub, TABLES).await, before);
     assert_eq!(hub.app.purge().await.unwrap(), 0);
+}
+
+async fn what_cannot_go_does_not_hold_up_others(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let rest = "SELECT title FROM project ORDER BY title";
+    for (slug, step) in [("first", 1), ("second", 2)] {
+        let workspace = hub.another_workspace(slug).await;
+        let project = json!({ "title": slug });
+        hub.call("POST", &format!("/api/projects?workspace_id={workspace}"), Some(&hub.token), project)
+            .await
+            .expect(201);
+        hub.delete(&format!("/api/workspaces/{workspace}")).await.expect(204);
+        hub.app.advance_clock(Duration::from_secs(step));
+    }
+    hub.sql("CREATE TABLE holds (project uuid REFERENCES project (id))").await;
+    hub.sql("INSERT INTO holds SELECT id FROM project WHERE title = 'first'").await;
+    assert!(hub.app.purge().await.is_err());
+    assert_eq!(hub.rows(rest).await, ["first"]);
+    hub.sql("DROP TABLE holds").await;
+    assert!(hub.app.purge().await.unwrap() > 0);
+    assert_eq!(hub.rows(rest).await, [""; 0]);
 }
