@@ -1,10 +1,11 @@
 //! What it costs to remove a runtime with 200 agents and 20,000 tasks that have not ended, and what
 //! another workspace's daemons feel of it: their beats and claims go on all the while.
 //!
-//! Each round fills a runtime anew, with as many finished tasks besides, tokens, chats and autopilots,
-//! lets the other workspace beat and claim for a while, and then removes it in the one call that people
-//! have for it. A beat or claim counts as "meanwhile" if it overlaps with that call. On SQLite there is
-//! one writer: claims wait for it, beats need none.
+//! Each round fills a runtime anew, with as many finished tasks besides, messages, tokens, chats and
+//! autopilots, lets the other workspace beat and claim for a while, and then removes it in the one call
+//! that people have for it. A beat or claim counts as "meanwhile" if it overlaps with that call. On
+//! SQLite there is one writer: claims wait for it, beats need none. Browsers of the workspace, in a child
+//! process, follow all of it; the bench ends if one misses an event or is cut off.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,14 +23,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Parser;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection};
-use support::{Hub, Store, Table, introduce, spread};
+use support::{Hub, RemoteSwarm, Store, Table, introduce, spread};
 use uuid::Uuid;
 
 #[derive(Parser)]
@@ -42,6 +43,12 @@ struct Args {
     /// Tasks of each that have not ended, and as many that have.
     #[arg(long, default_value_t = 100)]
     tasks: u32,
+    /// Messages of each task that has not ended.
+    #[arg(long, default_value_t = 100)]
+    messages: u32,
+    /// Browsers of the workspace.
+    #[arg(long, default_value_t = 100)]
+    browsers: usize,
     /// Removals.
     #[arg(long, default_value_t = 4)]
     rounds: usize,
@@ -52,6 +59,9 @@ struct Args {
     #[arg(long, default_value_t = 4)]
     seconds: u64,
 }
+
+/// For what is still on its way to browsers.
+const FOLLOWED: Duration = Duration::from_secs(120);
 
 /// When calls began and ended.
 type Calls = Arc<Mutex<Vec<(Instant, Instant)>>>;
@@ -82,6 +92,14 @@ impl Client {
         answer["runtimes"][0]["id"].as_str().expect("an id").parse().expect("a UUID")
     }
 
+    /// Beats slowly, so that nobody calls the runtime's daemon dead.
+    async fn stay(self, runtime: Uuid) {
+        loop {
+            self.post("/api/daemon/heartbeat", &json!({ "runtime_id": runtime })).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
     /// Beats, or claims and completes, until told to stop; notes the beats, or the claims.
     async fn go_on(self, runtime: Uuid, claims: bool, calls: Calls, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::Relaxed) {
@@ -102,6 +120,7 @@ impl Client {
 }
 
 fn main() {
+    RemoteSwarm::serve_if_child();
     let args = Args::parse();
     introduce(&args.store);
     let hub = Hub::start(&args.store);
@@ -116,23 +135,30 @@ fn main() {
         base: format!("http://{}", hub.address()),
         token: hub.token.clone(),
     };
-    let beside = clients.block_on(async {
+    let (beside, staying_beside) = clients.block_on(async {
         let runtime = client.register(places[1], "beside").await;
+        let staying = tokio::spawn(client.clone().stay(runtime));
         fill(&store, BESIDE, &[]).await;
-        runtime
+        (runtime, staying)
     });
+    let mut browsers = RemoteSwarm::open(args.browsers, hub.target(places[0]));
+    let head = || RemoteSwarm::open(1, hub.target(places[0])).position;
+    let first = browsers.position;
 
-    let mut removals = Table::new(&["round", "took", "statements", "tasks cancelled"]);
+    let mut removals =
+        Table::new(&["round", "took", "statements", "tasks cancelled", "events", "all browsers had them after"]);
     let (mut quiet, mut meanwhile) = (Samples::default(), Samples::default());
     for round in 0..args.rounds {
-        let runtime = clients.block_on(async {
+        let (runtime, staying) = clients.block_on(async {
             let provider = format!("torn{round}");
             let runtime = client.register(places[0], &provider).await;
-            let sizes = [("AGENTS", args.agents.to_string()), ("TASKS", args.tasks.to_string())];
-            let sizes = sizes.into_iter().chain([("PROVIDER", provider)]).collect::<Vec<_>>();
-            fill(&store, TORN, &sizes).await;
-            runtime
+            let staying = tokio::spawn(client.clone().stay(runtime));
+            let sizes = [("AGENTS", args.agents), ("TASKS", args.tasks), ("MESSAGES", args.messages)];
+            let sizes = sizes.into_iter().map(|(word, size)| (word, size.to_string()));
+            fill(&store, TORN, &sizes.chain([("PROVIDER", provider)]).collect::<Vec<_>>()).await;
+            (runtime, staying)
         });
+        let before_it = head();
         // Once without anybody beside, for the statements.
         let busy = round > 0;
         let (beats, claims) = (Calls::default(), Calls::default());
@@ -153,11 +179,17 @@ fn main() {
             let agents: Value = agents.json().await.expect("JSON");
             let ids: Vec<&Value> = agents.as_array().expect("a list").iter().map(|agent| &agent["id"]).collect();
             let path = format!("/api/runtimes/{runtime}/archive-agents-and-delete");
+            staying.abort();
+            let _ = staying.await;
             let began = Instant::now();
             let answer = client.post(&path, &json!({ "expected_active_agent_ids": ids })).await;
             (began, answer, Instant::now())
         });
         let statements = hub.app.statements() - before;
+        let after_it = head();
+        let followed = browsers.wait_for(after_it, FOLLOWED);
+        let all_had = began.elapsed();
+        assert_eq!(followed, (after_it - first) * args.browsers as u64, "events that the browsers were given");
         stop.store(true, Ordering::Relaxed);
         clients.block_on(async {
             for client in working {
@@ -169,6 +201,8 @@ fn main() {
             format!("{:.2} s", (ended - began).as_secs_f64()),
             if busy { "-".into() } else { statements.to_string() },
             answer["tasks_cancelled"].to_string(),
+            (after_it - before_it).to_string(),
+            format!("{:.2} s", all_had.as_secs_f64()),
         ]);
         for (calls, without, during) in
             [(beats, &mut quiet.beats, &mut meanwhile.beats), (claims, &mut quiet.claims, &mut meanwhile.claims)]
@@ -183,11 +217,15 @@ fn main() {
             }
         }
     }
+    staying_beside.abort();
     println!(
-        "{}: {} agents, {} tasks that have not ended and as many that have\n",
+        "{}: {} agents, {} tasks that have not ended, {} messages each, and as many that have; {} browsers, each of \
+         which had every event in order\n",
         args.store.name(),
         args.agents,
-        args.agents * args.tasks
+        args.agents * args.tasks,
+        args.messages,
+        args.browsers,
     );
     removals.print();
     let mut table = Table::new(&["another workspace's", "calls", "p50 / p99", "worst"]);
@@ -219,7 +257,8 @@ struct Fill {
 
 async fn fill(store: &str, fill: Fill, words: &[(&str, String)]) {
     let text = if store.starts_with("postgres") { fill.postgres } else { fill.sqlite };
-    let text = words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros().to_string();
+    let text = words.iter().fold(text.replace("NOW", &now), |text, (word, value)| text.replace(word, value));
     if store.starts_with("postgres") {
         let mut connection = sqlx::PgConnection::connect(store).await.expect("the store");
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.expect("filled");
@@ -227,7 +266,6 @@ async fn fill(store: &str, fill: Fill, words: &[(&str, String)]) {
     } else {
         let mut connection = sqlx::SqliteConnection::connect(store).await.expect("the store");
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.expect("filled");
-        sqlx::raw_sql("PRAGMA optimize").execute(&mut connection).await.expect("analysed");
     }
 }
 
@@ -249,13 +287,19 @@ const TORN: Fill = Fill {
                       issue_id, serial_key, dispatched_at, started_at, completed_at, result, created_at)
     SELECT gen_random_uuid(), a.workspace_id, a.id, a.runtime_id, a.runtime_id, a.owner_id, 'd',
            CASE WHEN n > TASKS THEN 'completed' WHEN n <= 4 THEN 'running' ELSE 'queued' END, 0,
-           i.issue, i.issue, CASE WHEN n <= 4 OR n > TASKS THEN n END, CASE WHEN n <= 4 OR n > TASKS THEN n END,
-           CASE WHEN n > TASKS THEN n END, CASE WHEN n > TASKS THEN '{\"output\":\"an answer\"}'::jsonb END, n
+           i.issue, i.issue, CASE WHEN n <= 4 OR n > TASKS THEN NOW + n END,
+           CASE WHEN n <= 4 OR n > TASKS THEN NOW + n END, CASE WHEN n > TASKS THEN NOW + n END,
+           CASE WHEN n > TASKS THEN '{\"output\":\"an answer\"}'::jsonb END, NOW + n
     FROM agent a, generate_series(1, 2 * TASKS) n, LATERAL (SELECT gen_random_uuid() AS issue WHERE n > 0) i
     WHERE a.name LIKE 'PROVIDER %';
     INSERT INTO task_token (id, task_id, agent_id, workspace_id, user_id, token_hash, expires_at, created_at)
     SELECT gen_random_uuid(), t.id, t.agent_id, t.workspace_id, t.owner_id, t.id::text::bytea, 9000000000000000, 1
-    FROM task t JOIN agent a ON a.id = t.agent_id WHERE t.status = 'running' AND a.name LIKE 'PROVIDER %';",
+    FROM task t JOIN agent a ON a.id = t.agent_id WHERE t.status = 'running' AND a.name LIKE 'PROVIDER %';
+    INSERT INTO task_message (task_id, pos, seq, type, content, digest, created_at)
+    SELECT t.id, n, n, 'text', repeat('said ', 20), n, NOW + n
+    FROM (SELECT t.id FROM task t JOIN agent a ON a.id = t.agent_id
+          WHERE t.status IN ('queued', 'running') AND a.name LIKE 'PROVIDER %' ORDER BY t.id) t,
+         generate_series(1, MESSAGES) n;",
     sqlite: "
     PRAGMA foreign_keys = OFF;
     BEGIN IMMEDIATE;
@@ -277,12 +321,19 @@ const TORN: Fill = Fill {
                       issue_id, serial_key, dispatched_at, started_at, completed_at, result, created_at)
     SELECT randomblob(16), workspace_id, agent, runtime_id, runtime_id, owner_id, 'd',
            CASE WHEN n > TASKS THEN 'completed' WHEN n <= 4 THEN 'running' ELSE 'queued' END, 0,
-           issue, issue, CASE WHEN n <= 4 OR n > TASKS THEN n END, CASE WHEN n <= 4 OR n > TASKS THEN n END,
-           CASE WHEN n > TASKS THEN n END, CASE WHEN n > TASKS THEN '{\"output\":\"an answer\"}' END, n
+           issue, issue, CASE WHEN n <= 4 OR n > TASKS THEN NOW + n END,
+           CASE WHEN n <= 4 OR n > TASKS THEN NOW + n END, CASE WHEN n > TASKS THEN NOW + n END,
+           CASE WHEN n > TASKS THEN '{\"output\":\"an answer\"}' END, NOW + n
     FROM work;
     INSERT INTO task_token (id, task_id, agent_id, workspace_id, user_id, token_hash, expires_at, created_at)
     SELECT randomblob(16), t.id, t.agent_id, t.workspace_id, t.owner_id, t.id, 9000000000000000, 1
     FROM task t JOIN agent a ON a.id = t.agent_id WHERE t.status = 'running' AND a.name LIKE 'PROVIDER %';
+    CREATE TEMP TABLE said AS
+        SELECT t.id FROM task t JOIN agent a ON a.id = t.agent_id
+        WHERE t.status IN ('queued', 'running') AND a.name LIKE 'PROVIDER %' ORDER BY t.id;
+    INSERT INTO task_message (task_id, pos, seq, type, content, digest, created_at)
+    SELECT said.id, n.n, n.n, 'text', hex(zeroblob(50)), n.n, NOW + n.n
+    FROM said CROSS JOIN n WHERE n.n <= MESSAGES;
     COMMIT;",
 };
 
@@ -300,7 +351,7 @@ const BESIDE: Fill = Fill {
     INSERT INTO task (id, workspace_id, agent_id, runtime_id, origin_runtime_id, owner_id, daemon_id, status, priority,
                       issue_id, serial_key, created_at)
     SELECT gen_random_uuid(), a.workspace_id, a.id, a.runtime_id, a.runtime_id, a.owner_id, 'd', 'queued', 0,
-           i.id, i.id, i.number
+           i.id, i.id, NOW + i.number
     FROM issue i JOIN agent a ON a.workspace_id = i.workspace_id AND a.created_at = 1 + i.number % 20;",
     sqlite: "
     PRAGMA foreign_keys = OFF;
@@ -317,7 +368,7 @@ const BESIDE: Fill = Fill {
     INSERT INTO task (id, workspace_id, agent_id, runtime_id, origin_runtime_id, owner_id, daemon_id, status, priority,
                       issue_id, serial_key, created_at)
     SELECT randomblob(16), a.workspace_id, a.id, a.runtime_id, a.runtime_id, a.owner_id, 'd', 'queued', 0,
-           i.id, i.id, i.number
+           i.id, i.id, NOW + i.number
     FROM issue i JOIN agent a ON a.workspace_id = i.workspace_id AND a.created_at = 1 + i.number % 20;
     COMMIT;",
 };
