@@ -39,7 +39,17 @@ pub(super) struct Taken {
 pub(super) async fn find(db: &mut Session, runtime: RuntimeId, undelivered: Timestamp) -> Result<Vec<Candidate>> {
     on!(db, |c| {
         sqlx::query_as(concat!(
-        "SELECT turns.agent_id, r.workspace_id FROM (
+        // Who has something waiting, from one agent to the next along the index: what that costs does not grow
+        // with what is waiting.
+        "WITH RECURSIVE waiting (agent_id) AS (
+             SELECT (SELECT agent_id FROM task WHERE runtime_id = $1 AND status = 'queued' ORDER BY agent_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT t.agent_id FROM task t
+                     WHERE t.runtime_id = $1 AND t.status = 'queued' AND t.agent_id > w.agent_id
+                     ORDER BY t.agent_id LIMIT 1)
+             FROM waiting w WHERE w.agent_id IS NOT NULL
+         )
+         SELECT turns.agent_id, r.workspace_id FROM (
              SELECT t.agent_id, 0 AS turn, MAX(t.priority) AS priority, MIN(t.dispatched_at) AS since
              FROM task t JOIN agent a ON a.id = t.agent_id
              WHERE t.runtime_id = $1 AND t.status = 'dispatched' AND t.dispatched_at < $2 AND t.status IN ",
@@ -57,9 +67,8 @@ pub(super) async fn find(db: &mut Session, runtime: RuntimeId, undelivered: Time
         in_flight!(),
         ")
                         ORDER BY q.priority DESC, q.created_at, q.id LIMIT 1) AS task_id
-                   FROM agent a
-                   WHERE a.id IN (SELECT agent_id FROM task WHERE runtime_id = $1 AND status = 'queued')
-                     AND a.archived_at IS NULL
+                   FROM waiting w JOIN agent a ON a.id = w.agent_id
+                   WHERE a.archived_at IS NULL
                      AND (SELECT COUNT(*) FROM task f WHERE f.agent_id = a.id AND f.status IN ",
         in_flight!(),
         ") < a.max_concurrent_tasks) open
