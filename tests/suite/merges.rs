@@ -11,6 +11,7 @@ use crate::{
         Backend, Hub, Socket,
         fleet::{acked, status},
         hub::id,
+        race::{rounds, some_time, two},
     },
     tasks::support::{self, Given, ask, task_path},
 };
@@ -76,6 +77,8 @@ async fn a_machine_under_another_name_finds_its_agents_and_their_work(backend: B
     hub.cli("POST", &format!("/api/agents/{archived}/archive"), Value::Null).await.expect(200);
     hub.cli("POST", "/api/chat/sessions", json!({ "agent_id": agent })).await.expect(201);
     hub.sql("UPDATE chat_session SET runtime_id = (SELECT id FROM agent_runtime)").await;
+    let usage = json!({ "usage": [{ "model": "m", "input_tokens": 1 }] });
+    hub.post(&task_path(&running, "usage"), usage).await.expect(200);
     let mut socket = hub.daemon(&[old]).await;
     acked(&mut socket, old).await;
     let (mut browser, _) = hub.browser().await;
@@ -92,6 +95,8 @@ async fn a_machine_under_another_name_finds_its_agents_and_their_work(backend: B
     assert_eq!(hub.rows("SELECT DISTINCT daemon_id FROM task").await, ["0192-machine"]);
     let pointers = "SELECT r.daemon_id FROM chat_session s JOIN agent_runtime r ON r.id = s.runtime_id";
     assert_eq!(hub.rows(pointers).await, ["0192-machine"]);
+    let used_at = "SELECT r.daemon_id FROM task_usage u JOIN agent_runtime r ON r.id = u.runtime_id";
+    assert_eq!(hub.rows(used_at).await, ["0192-machine"]);
 
     // The new one is told before what moves to it, and that before the old one's end.
     let event = browser.next().await;
@@ -303,28 +308,15 @@ async fn what_only_looks_left_behind_stays(backend: Backend) {
     assert_eq!(runtime_of(&hub, follower).await, new);
 }
 
-/// Two nodes, and rounds of a race: some here, thousands with HEARTWIRE_RACE_ROUNDS.
-async fn two() -> (Hub, Hub, usize) {
-    let a = Hub::start(Backend::PostgresRedis).await;
-    let b = a.another_node(&[]).await;
-    let rounds = std::env::var("HEARTWIRE_RACE_ROUNDS").ok().and_then(|text| text.parse().ok());
-    (a, b, rounds.unwrap_or(8))
-}
-
 async fn assign(hub: &Hub, agent: Uuid) {
     let wish = json!({ "title": "i", "assignee_type": "agent", "assignee_id": agent, "allow_duplicate": true });
     hub.cli("POST", "/api/issues", wish).await.expect(201);
 }
 
-/// A little later, but not much.
-async fn soon() {
-    tokio::time::sleep(Duration::from_micros(rand::random_range(0..15_000))).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_beside_a_merge_lose_and_strand_nothing() {
-    let (a, b, rounds) = two().await;
-    for round in 0..rounds {
+    let (a, b) = two(&[]).await;
+    for round in 0..rounds(8) {
         let (old_name, new_name) = (format!("old {round}"), format!("new {round}"));
         let old = id(&register(&a, &a.token, &old_name, None, "claude").await);
         let mut agents = Vec::new();
@@ -339,13 +331,13 @@ async fn claims_beside_a_merge_lose_and_strand_nothing() {
         let running = support::claim(&a, old).await;
         a.post(&task_path(&running, "start"), json!({})).await.expect(200);
         let merge = async {
-            soon().await;
+            some_time(15_000).await;
             id(&register(&a, &a.token, &new_name, Some(json!([old_name])), "claude").await)
         };
         let claims = async |hub: &Hub| {
             let mut claimed = Vec::new();
             for _ in 0..4 {
-                soon().await;
+                some_time(15_000).await;
                 let answer = ask(hub, &hub.token, old).await;
                 if answer.status == 404 {
                     answer.refused(404, "runtime not found");
@@ -356,13 +348,13 @@ async fn claims_beside_a_merge_lose_and_strand_nothing() {
             claimed
         };
         let fails = async {
-            soon().await;
+            some_time(15_000).await;
             let report = json!({ "error": "e", "failure_reason": "timeout" });
             b.post(&task_path(&running, "fail"), report).await.expect(200)
         };
         let beats = async {
             for _ in 0..4 {
-                soon().await;
+                some_time(15_000).await;
                 let answer = b.post("/api/daemon/heartbeat", json!({ "runtime_id": old })).await;
                 assert!([200, 404].contains(&answer.status), "{}", answer.text);
             }
@@ -395,8 +387,8 @@ async fn claims_beside_a_merge_lose_and_strand_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_that_are_made_beside_a_merge_end_up_on_the_new_runtime_or_nowhere() {
-    let (a, b, rounds) = two().await;
-    for round in 0..rounds {
+    let (a, b) = two(&[]).await;
+    for round in 0..rounds(8) {
         let (old_name, new_name) = (format!("old {round}"), format!("new {round}"));
         let old = id(&register(&a, &a.token, &old_name, None, "claude").await);
         let other = id(&register(&a, &a.token, "other", None, "claude").await);
@@ -404,20 +396,20 @@ async fn agents_that_are_made_beside_a_merge_end_up_on_the_new_runtime_or_nowher
         let comes = support::agent(&a, &format!("comes {round}"), other).await;
         let leaves = support::agent(&a, &format!("leaves {round}"), old).await;
         let merge = async {
-            soon().await;
+            some_time(15_000).await;
             id(&register(&a, &a.token, &new_name, Some(json!([old_name])), "claude").await)
         };
         let makes = async |hub: &Hub, name: &str| {
-            soon().await;
+            some_time(15_000).await;
             let wish = json!({ "name": format!("{name} {round}"), "runtime_id": old });
             hub.cli("POST", "/api/agents", wish).await
         };
         let moves = async |agent: Uuid, runtime: Uuid| {
-            soon().await;
+            some_time(15_000).await;
             b.cli("PUT", &format!("/api/agents/{agent}"), json!({ "runtime_id": runtime })).await
         };
         let asks = async {
-            soon().await;
+            some_time(15_000).await;
             assign(&b, stays).await;
             assign(&b, leaves).await;
         };
@@ -448,8 +440,8 @@ async fn agents_that_are_made_beside_a_merge_end_up_on_the_new_runtime_or_nowher
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registrations_of_one_machine_beside_each_other_merge_once() {
-    let (a, b, rounds) = two().await;
-    for round in 0..rounds {
+    let (a, b) = two(&[]).await;
+    for round in 0..rounds(8) {
         let (first, second, new) = (format!("first {round}"), format!("second {round}"), format!("new {round}"));
         let mut agents = Vec::new();
         for name in [&first, &second] {
@@ -459,7 +451,7 @@ async fn registrations_of_one_machine_beside_each_other_merge_once() {
             }
         }
         let again = async |hub: &Hub, former: [&String; 2], order: [&str; 2]| {
-            soon().await;
+            some_time(15_000).await;
             let runtimes = order.map(|provider| json!({ "type": provider }));
             let body = json!({ "workspace_id": hub.workspace, "daemon_id": new, "legacy_daemon_ids": former,
                 "runtimes": runtimes });
@@ -486,7 +478,7 @@ async fn registrations_of_one_machine_beside_each_other_merge_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_daemon_of_a_merged_runtime_is_told_at_the_other_node() {
-    let (a, b, _) = two().await;
+    let (a, b) = two(&[]).await;
     let old = id(&register(&a, &a.token, "old", None, "claude").await);
     let agent = support::agent(&a, "ann", old).await;
     let mut socket = Socket::open(&b.daemon_url(&[old]), Some(&b.token)).await;

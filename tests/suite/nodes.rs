@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Backend, Hub, Socket,
+    Hub, Socket,
     fleet::{acked, beat_status, status},
     hub::id,
+    race::{self, rounds},
     until,
 };
 
@@ -15,9 +16,7 @@ use crate::support::{
 const QUICK: &[(&str, &str)] = &[("HEARTWIRE_FLUSH_TICK", "1s")];
 
 async fn two() -> (Hub, Hub) {
-    let a = Hub::start_with(Backend::PostgresRedis, QUICK).await;
-    let b = a.another_node(QUICK).await;
-    (a, b)
+    race::two(QUICK).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,11 +181,6 @@ async fn verdicts_against_beats_at_the_other_node_end_as_the_beats_say() {
         let back = runtimes[4..].iter().map(|runtime| beat_status(&b, *runtime));
         futures_util::future::join_all(back).await;
     }
-}
-
-/// Rounds of a race: some here, thousands with HEARTWIRE_RACE_ROUNDS.
-pub fn rounds(few: usize) -> usize {
-    std::env::var("HEARTWIRE_RACE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ pub mod fleet;
 pub mod gate;
 pub mod hub;
 pub mod postgres;
+pub mod race;
 pub mod redis;
 pub mod socket;
 

@@ -10,6 +10,7 @@ use crate::support::{
     fleet::acked,
     hub::{Answer, id},
     postgres,
+    race::rounds,
 };
 
 on_both_stores!(
@@ -517,11 +518,6 @@ async fn an_issue_that_is_refused_sets_nobody_to_work(backend: Backend) {
     hub.cli("PUT", &path, json!({ "status": "cancelled", "title": "" })).await.expect(400);
     assert!(world.told().await.is_empty());
     assert_eq!(world.tasks().await, before);
-}
-
-/// Rounds of a race: some here, thousands with HEARTWIRE_RACE_ROUNDS.
-fn rounds(few: usize) -> usize {
-    std::env::var("HEARTWIRE_RACE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

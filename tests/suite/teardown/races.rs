@@ -1,34 +1,21 @@
 //! Removals against everything that may happen at the same time, at two nodes. Whoever comes first
 //! wins, and nothing is ever half there.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::scene::cascade;
 use crate::{
-    nodes::rounds,
     support::{
-        Backend, Hub,
+        Hub,
         fleet::beat_status,
         hub::{Answer, id},
         postgres,
+        race::{rounds, some_time, two},
     },
     tasks::{desk, support as given},
 };
-
-async fn two() -> (Hub, Hub) {
-    let a = Hub::start(Backend::PostgresRedis).await;
-    let b = a.another_node(&[]).await;
-    (a, b)
-}
-
-/// Some time, so that not always the same one comes first.
-async fn some_time(most: u64) {
-    tokio::time::sleep(Duration::from_micros(rand::random_range(0..most))).await;
-}
 
 async fn after<T>(most: u64, what: impl Future<Output = T>) -> T {
     some_time(most).await;
@@ -64,11 +51,11 @@ fn deadlocks() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_that_come_during_a_cascade_come_before_it_or_not_at_all() {
-    let (a, b) = two().await;
-    let stays = a.register("stays", &["claude"]).await[0];
+    let (a, b) = two(&[]).await;
     let before = deadlocks();
     let mut first = 0;
     for round in 0..rounds(10) {
+        let stays = a.register(&format!("stays {round}"), &["claude"]).await[0];
         let runtime = a.register(&format!("d{round}"), &["claude"]).await[0];
         let name = |what: &str| format!("{what} {round}");
         let confirmed = desk::agent(&a, runtime, &name("confirmed"), "workspace").await;
@@ -113,6 +100,9 @@ async fn agents_that_come_during_a_cascade_come_before_it_or_not_at_all() {
                 .collect();
             cascade(&b, runtime, &now).await.expect(200);
         }
+        let rest: &[Uuid] = if torn.status == 200 { &[moving] } else { &[] };
+        cascade(&b, stays, rest).await.expect(200);
+        assert_eq!(a.rows("SELECT name FROM agent").await, [""; 0], "round {round}");
         is_whole(&a, round).await;
     }
     println!("the removal came first {first} times");
@@ -121,7 +111,7 @@ async fn agents_that_come_during_a_cascade_come_before_it_or_not_at_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_removals_of_one_runtime_one_happens() {
-    let (a, b) = two().await;
+    let (a, b) = two(&[]).await;
     let before = deadlocks();
     for round in 0..rounds(10) {
         let runtimes = a.register(&format!("d{round}"), &["claude", "codex"]).await;
@@ -160,7 +150,7 @@ async fn of_two_removals_of_one_runtime_one_happens() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_claimed_from_a_runtime_that_is_gone() {
-    let (a, b) = two().await;
+    let (a, b) = two(&[]).await;
     let before = deadlocks();
     let mut first = 0;
     for round in 0..rounds(8) {
@@ -208,7 +198,7 @@ async fn nothing_is_claimed_from_a_runtime_that_is_gone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beats_and_registrations_during_a_removal_leave_no_ghost() {
-    let (a, b) = two().await;
+    let (a, b) = two(&[]).await;
     let before = deadlocks();
     let mut first = 0;
     for round in 0..rounds(10) {
@@ -245,7 +235,7 @@ async fn beats_and_registrations_during_a_removal_leave_no_ghost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_removed_while_they_bind_and_register_leaves_nothing_at_work() {
-    let (a, b) = two().await;
+    let (a, b) = two(&[]).await;
     let before = deadlocks();
     let mut first = 0;
     for round in 0..rounds(8) {

@@ -1,6 +1,10 @@
 //! A membership ends, and with it everything that the member's runtimes carried.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -20,6 +24,7 @@ on_both_stores!(
     whoever_leaves_loses_the_same,
     work_of_their_agents_at_other_people_s_runtimes_ends_as_well,
     a_member_without_runtimes_only_goes,
+    runtimes_that_were_offline_are_not_told_of,
     a_daemon_keeps_what_it_has_in_other_workspaces,
 );
 on_all_stores!(
@@ -29,16 +34,19 @@ on_all_stores!(
 
 const WHO: &str = "m@example.com";
 
-async fn daemon_token(hub: &Hub, token: &str) -> String {
+async fn daemon_token(hub: &Hub, token: &str, daemon: &str) -> String {
     let path = format!("/api/workspaces/{}/daemon-tokens", hub.workspace);
-    let made = hub.call("POST", &path, Some(token), json!({ "daemon_id": "torn" })).await.expect(201);
+    let made = hub.call("POST", &path, Some(token), json!({ "daemon_id": daemon })).await.expect(201);
     made["token"].as_str().unwrap().to_owned()
 }
 
 /// What is left of a member with a busy runtime once their membership ended.
 async fn loses(hub: &Hub, token: &str, end: impl AsyncFn() -> Answer) {
     let scene = Scene::set_as(hub, token).await;
-    let of_daemon = daemon_token(hub, token).await;
+    // Whose a daemon's token is says who made it, not which daemon it is for.
+    let of_daemon = daemon_token(hub, token, "torn").await;
+    daemon_token(hub, token, "never seen").await;
+    let kept = daemon_token(hub, &hub.token, "torn").await;
     let others = hub.register("o", &["claude"]).await[0];
     let own = desk::agent(hub, others, "own", "workspace").await;
     let untouched = desk::wish(hub, &hub.token, own).await;
@@ -63,11 +71,11 @@ async fn loses(hub: &Hub, token: &str, end: impl AsyncFn() -> Answer) {
     let runtimes = hub.rows("SELECT 'x' FROM task WHERE runtime_id IS NULL").await;
     assert_eq!(runtimes, [""; 0]);
     assert_eq!(hub.rows("SELECT 'x' FROM chat_session").await.len(), 1);
-    for table in ["SELECT 'x' FROM daemon_token", "SELECT 'x' FROM task_token"] {
-        assert_eq!(hub.rows(table).await, [""; 0], "{table}");
-    }
+    assert_eq!(hub.rows("SELECT 'x' FROM task_token").await, [""; 0]);
+    assert_eq!(hub.rows("SELECT daemon_id FROM daemon_token").await, ["torn"]);
     let repos = format!("/api/daemon/workspaces/{}/repos", hub.workspace);
     hub.call("GET", &repos, Some(&of_daemon), Value::Null).await.refused(401, "invalid token");
+    hub.call("GET", &repos, Some(&kept), Value::Null).await.expect(200);
     let members = hub.get(&format!("/api/workspaces/{}/members", hub.workspace)).await.expect(200);
     assert_eq!(members.as_array().unwrap().len(), 1);
     let claim = format!("/api/daemon/runtimes/{}/tasks/claim", scene.here);
@@ -127,6 +135,19 @@ async fn a_member_without_runtimes_only_goes(backend: Backend) {
     assert_eq!(count().await, before);
     let told = browser.next().await;
     assert_eq!((&told["type"], &told["payload"]["member_id"]), (&json!("member:removed"), &json!(member)));
+}
+
+async fn runtimes_that_were_offline_are_not_told_of(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let token = hub.member(WHO, "member").await;
+    let runtime = hub.register_as(&token, hub.workspace, "d", &["claude"]).await[0];
+    let body = json!({ "runtime_ids": [runtime] });
+    hub.call("POST", "/api/daemon/deregister", Some(&token), body).await.expect(200);
+    let (mut browser, _) = hub.browser().await;
+    remove(&hub, WHO).await.expect(204);
+    assert_eq!(browser.next().await["type"], "member:removed");
+    // Nobody brings it back.
+    assert_eq!(hub.rows("SELECT offline_cause FROM agent_runtime").await, ["revoked"]);
 }
 
 async fn a_revocation_is_told_in_order_and_last_of_all_to_whom_it_is_about(backend: Backend) {
@@ -191,24 +212,37 @@ async fn nothing_that_follows_their_removal_reaches_the_removed(backend: Backend
     };
     let place = node.as_ref().unwrap_or(&hub);
     let token = hub.member(WHO, "admin").await;
-    Scene::set_as(&hub, &token).await;
-    let mut browsers = Vec::new();
+    let scene = Scene::set_as(&hub, &token).await;
+    let kept = elsewhere(&hub, &token).await;
+    let (mut browsers, mut daemons) = (Vec::new(), Vec::new());
     for hub in [&hub, place] {
         for _ in 0..3 {
             browsers.push(desk::browser(hub, &token).await);
         }
+        let mut daemon = Socket::open(&hub.daemon_url(&[scene.here, kept]), Some(&token)).await;
+        acked(&mut daemon, scene.here).await;
+        daemons.push(daemon);
     }
-    // Many changes at both nodes, in flight with the removal.
-    let change = async |hub: &Hub, mark: &str| {
-        for n in 0..40 {
-            hub.app.emit(&[(hub.workspace, 3)], &format!("{mark}{n}"), 0).await.unwrap();
-        }
-    };
+    let (mut mine, _) = hub.browser().await;
+    let (ended, began) = (AtomicBool::new(false), Instant::now());
     let removal = async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         remove(&hub, WHO).await.expect(204);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ended.store(true, Ordering::Relaxed);
+        began.elapsed()
     };
-    tokio::join!(change(&hub, "a"), change(place, "b"), removal);
+    let (here, there, took) = tokio::join!(flow(&hub, "a", &ended), flow(place, "b", &ended), removal);
+    println!("{} changes in {took:?}", here + there);
+    let (mut changes, mut after) = (0, None);
+    while changes < here + there {
+        match mine.next().await["type"].as_str() {
+            Some("member:removed") => after = Some(changes),
+            Some("test:event") => changes += 1,
+            _ => {}
+        }
+    }
+    assert!(after.is_some_and(|after| 0 < after && after < changes), "in the middle of them: {after:?} of {changes}");
     for mut browser in browsers {
         let (mut last, mut seq) = (Value::Null, None::<u64>);
         let end = loop {
@@ -224,22 +258,43 @@ async fn nothing_that_follows_their_removal_reaches_the_removed(backend: Backend
         assert_eq!(end.0, 4502);
         assert_eq!(last["type"], "member:removed");
     }
+    for daemon in &mut daemons {
+        keeps_only(daemon, kept, scene.here).await;
+    }
+}
+
+/// Changes, 250 a second, until it is ended; how many.
+async fn flow(hub: &Hub, mark: &str, ended: &AtomicBool) -> usize {
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let mut changes = 0;
+    while !ended.load(Ordering::Relaxed) {
+        tick.tick().await;
+        hub.app.emit(&[(hub.workspace, 5)], &format!("{mark}{changes}"), 0).await.unwrap();
+        changes += 5;
+    }
+    changes
+}
+
+/// A runtime of the same daemon in a workspace of their own.
+async fn elsewhere(hub: &Hub, token: &str) -> Uuid {
+    let made = hub.call("POST", "/api/workspaces", Some(token), json!({ "name": "e", "slug": "elsewhere" })).await;
+    hub.register_as(token, id(&made.expect(201)), "torn", &["claude"]).await[0]
+}
+
+/// The socket goes on with one runtime, and is not acknowledged for the other any more.
+async fn keeps_only(daemon: &mut Socket, kept: Uuid, lost: Uuid) {
+    daemon.send(beat(lost)).await;
+    daemon.send(beat(kept)).await;
+    assert_eq!(daemon.next_of("daemon:heartbeat_ack").await["payload"]["runtime_id"], json!(kept));
 }
 
 async fn a_daemon_keeps_what_it_has_in_other_workspaces(backend: Backend) {
     let hub = Hub::start(backend).await;
     let token = hub.member(WHO, "admin").await;
     let scene = Scene::set_as(&hub, &token).await;
-    let made = hub.call("POST", "/api/workspaces", Some(&token), json!({ "name": "e", "slug": "elsewhere" })).await;
-    let kept = hub.register_as(&token, id(&made.expect(201)), "torn", &["claude"]).await[0];
+    let kept = elsewhere(&hub, &token).await;
     let mut daemon = Socket::open(&hub.daemon_url(&[scene.here, kept]), Some(&token)).await;
     acked(&mut daemon, scene.here).await;
     remove(&hub, WHO).await.expect(204);
-    daemon.send(beat(scene.here)).await;
-    daemon.send(beat(kept)).await;
-    assert_eq!(
-        daemon.next_of("daemon:heartbeat_ack").await["payload"]["runtime_id"],
-        json!(kept),
-        "the revoked one is not acknowledged"
-    );
+    keeps_only(&mut daemon, kept, scene.here).await;
 }
