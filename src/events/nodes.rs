@@ -37,6 +37,9 @@ pub enum Control {
         workspace: WorkspaceId,
         /// Which.
         profile: RuntimeProfileId,
+        /// Its runtimes that went with it; whoever drove them is told as well.
+        #[serde(default)]
+        gone: Vec<RuntimeId>,
     },
     /// There is a task to claim; whoever drives the runtime is woken.
     TaskAvailable {

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     events::{Control, Nodes, kinds},
     identity::{Driver, Insider, members},
-    ids::{RuntimeProfileId, UserId, WorkspaceId},
+    ids::{RuntimeId, RuntimeProfileId, UserId, WorkspaceId},
     protocol::profile::{ChangeProfile, CreateProfile, EnabledProfiles, RuntimeProfile},
     time::Timestamp,
     workspace::words,
@@ -142,7 +142,7 @@ pub async fn create(tx: &mut Tx, nodes: &Arc<Nodes>, who: &Insider, wish: &Creat
     .fetch_optional(c))?;
     let row = row.ok_or_else(name_taken)?;
     tx.emit(kinds::profile_changed(who.workspace, who.actor(), row.id));
-    tell_daemons(tx, nodes, who.workspace, row.id);
+    tell_daemons(tx, nodes, who.workspace, row.id, Vec::new());
     Ok(row.wire())
 }
 
@@ -200,7 +200,7 @@ pub async fn change(
     .bind(new.enabled)
     .bind(new.updated_at))?;
     tx.emit(kinds::profile_changed(who.workspace, who.actor(), new.id));
-    tell_daemons(tx, nodes, who.workspace, new.id);
+    tell_daemons(tx, nodes, who.workspace, new.id, Vec::new());
     Ok(new.wire())
 }
 
@@ -223,11 +223,17 @@ pub async fn lock_to_remove(tx: &mut Tx, workspace: WorkspaceId, profile: Runtim
     Ok(rows.iter().map(Condemned::from).collect())
 }
 
-/// Removes one that has no runtimes any more; the flow around it sees to that.
-pub async fn delete(tx: &mut Tx, nodes: &Arc<Nodes>, who: &Insider, profile: RuntimeProfileId) -> Result<()> {
+/// Removes one that has no runtimes any more; the flow around it sees to that, and says which there were.
+pub async fn delete(
+    tx: &mut Tx,
+    nodes: &Arc<Nodes>,
+    who: &Insider,
+    profile: RuntimeProfileId,
+    gone: Vec<RuntimeId>,
+) -> Result<()> {
     exec!(tx, |c| sqlx::query("DELETE FROM runtime_profile WHERE id = $1").bind(profile))?;
     tx.emit(kinds::profile_deleted(who.workspace, who.actor(), profile));
-    tell_daemons(tx, nodes, who.workspace, profile);
+    tell_daemons(tx, nodes, who.workspace, profile, gone);
     Ok(())
 }
 
@@ -275,9 +281,15 @@ impl Fleet {
     }
 }
 
-fn tell_daemons(tx: &mut Tx, nodes: &Arc<Nodes>, workspace: WorkspaceId, profile: RuntimeProfileId) {
+fn tell_daemons(
+    tx: &mut Tx,
+    nodes: &Arc<Nodes>,
+    workspace: WorkspaceId,
+    profile: RuntimeProfileId,
+    gone: Vec<RuntimeId>,
+) {
     let nodes = nodes.clone();
-    tx.after_commit(move || nodes.tell(Control::ProfilesChanged { workspace, profile }));
+    tx.after_commit(move || nodes.tell(Control::ProfilesChanged { workspace, profile, gone }));
 }
 
 async fn is_taken(db: &mut Session, workspace: WorkspaceId, name: &str) -> Result<bool> {

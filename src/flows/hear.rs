@@ -45,8 +45,8 @@ impl Ears {
                 let (fleet, ids) = (self.fleet.clone(), ids.clone());
                 tokio::spawn(async move { fleet.forget_leases(&ids).await });
             }
-            Control::ProfilesChanged { workspace, profile } => {
-                self.tell_daemons(*workspace, wire::text(&profiles_changed(*workspace, *profile)));
+            Control::ProfilesChanged { workspace, profile, gone } => {
+                self.tell_daemons(*workspace, gone.clone(), wire::text(&profiles_changed(*workspace, *profile)));
             }
             Control::TaskAvailable { runtime, task } => {
                 self.registry.send_to_runtime(*runtime, &wire::text(&task_available(*runtime, *task)));
@@ -71,8 +71,9 @@ impl Ears {
         }
     }
 
-    /// Sends a frame to the daemons that drive runtimes of a workspace, by what is known of these.
-    fn tell_daemons(&self, workspace: WorkspaceId, frame: Bytes) {
+    /// Sends a frame to the daemons that drive runtimes of a workspace, by what is known of these, or that drove
+    /// those that are gone.
+    fn tell_daemons(&self, workspace: WorkspaceId, gone: Vec<RuntimeId>, frame: Bytes) {
         let (registry, fleet) = (self.registry.clone(), self.fleet.clone());
         tokio::spawn(async move {
             let daemons = registry.daemons();
@@ -82,7 +83,7 @@ impl Ears {
                 Err(error) => return tracing::warn!(%workspace, %error, "daemons are not told of changed profiles"),
             };
             for (mailbox, driven) in daemons {
-                if driven.iter().any(|runtime| homes.get(runtime) == Some(&workspace)) {
+                if driven.iter().any(|runtime| homes.get(runtime) == Some(&workspace) || gone.contains(runtime)) {
                     mailbox.send(frame.clone());
                 }
             }

@@ -9,7 +9,7 @@ use crate::{
     events::Nodes,
     fleet::profiles,
     identity::{Insider, Role, members},
-    ids::RuntimeProfileId,
+    ids::{RuntimeId, RuntimeProfileId},
 };
 
 /// Removes a profile and its runtimes; for owners and admins. Refused as long as an agent that was not
@@ -26,13 +26,15 @@ pub async fn delete(
     let runtimes = profiles::lock_to_remove(tx, who.workspace, profile).await?;
     // Whoever had to wait for one of them may not be who they were.
     members::require_role(tx, who.workspace, who.user, Role::Admin).await?;
-    let (by, count) = (who.user, runtimes.len());
+    let by = who.user;
+    let gone: Vec<RuntimeId> = runtimes.iter().map(|runtime| runtime.id).collect();
+    let count = gone.len();
     if !runtimes.is_empty() {
         let site = Site::survey(tx, runtimes).await?;
         let plan = Plan::for_nobody(tx, site, "runtime profile").await?;
         plan.carry_out(tx, tools, by).await?;
     }
-    profiles::delete(tx, nodes, who, profile).await?;
+    profiles::delete(tx, nodes, who, profile, gone).await?;
     tx.after_commit(move || tracing::info!(%profile, %by, runtimes = count, "runtime profile removed"));
     Ok(())
 }

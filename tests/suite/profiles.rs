@@ -360,6 +360,9 @@ async fn a_profile_s_end_takes_its_runtimes_along(backend: Backend) {
     let second = register(&hub, &hub.token, "e", entries).await;
     let mut socket = hub.daemon(&[id(&first[0]), id(&first[1])]).await;
     acked(&mut socket, id(&first[1])).await;
+    // Another daemon's socket drives nothing but what goes.
+    let mut bare = hub.daemon(&[id(&second[1])]).await;
+    acked(&mut bare, id(&second[1])).await;
     let (mut browser, _) = hub.browser().await;
     hub.delete(&format!("{}/{profile}", path(&hub))).await.expect(204);
     for payload in [
@@ -371,11 +374,13 @@ async fn a_profile_s_end_takes_its_runtimes_along(backend: Backend) {
         assert_eq!(event["payload"], payload);
         assert_eq!(event["actor_type"], "member");
     }
-    let (mut gone, mut hinted) = (false, false);
-    while !(gone && hinted) {
-        let frame = socket.next().await;
-        gone |= frame["payload"]["runtime_gone"] == true && frame["payload"]["runtime_id"] == first[1]["id"];
-        hinted |= frame["type"] == "daemon:runtime_profiles_changed";
+    for (mut socket, lost) in [(socket, &first[1]), (bare, &second[1])] {
+        let (mut gone, mut hinted) = (false, false);
+        while !(gone && hinted) {
+            let frame = socket.next().await;
+            gone |= frame["payload"]["runtime_gone"] == true && frame["payload"]["runtime_id"] == lost["id"];
+            hinted |= frame["type"] == "daemon:runtime_profiles_changed";
+        }
     }
     let left: Vec<Value> = runtimes(&hub).await.iter().map(|row| row["id"].clone()).collect();
     assert_eq!(left, [first[0]["id"].clone(), second[0]["id"].clone()]);
