@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     events::{self, Journal, Lanes, Nodes, Relay},
     fleet::{self, Fleet, Liveness},
-    flows::{hear::Ears, purge::purge, recheck::recheck},
+    flows::{hear::Ears, purge::purge, recheck::recheck, teardown::remove_forgotten},
     hub::Registry,
     identity::{
         Credentials, LastUsed,
@@ -238,8 +238,9 @@ impl App {
 
     /// Sweeps, whoever's turn it is: how many went offline, and how many were removed.
     pub async fn sweep(&self) -> (usize, usize) {
-        let swept = self.parts.fleet.sweep().await;
-        (swept.offline, swept.removed)
+        let offline = self.parts.fleet.sweep().await;
+        let removed = remove_forgotten(&self.parts.db, &self.parts.tools()).await;
+        (offline, removed.unwrap_or_default())
     }
 
     /// Sweeps tasks, whoever's turn it is: how many failed.

@@ -47,6 +47,7 @@ use crate::{
     db::Db,
     events::{Nodes, Relay},
     fleet::Fleet,
+    flows::teardown::Tools,
     identity::{Credentials, LastUsed},
     tasks::Queue,
     ws::Sockets,
@@ -85,6 +86,13 @@ pub struct Parts {
     pub settings: Settings,
     /// Whether this node wants traffic.
     pub ready: Arc<AtomicBool>,
+}
+
+impl Parts {
+    /// What taking apart needs of them.
+    pub fn tools(&self) -> Tools {
+        Tools { queue: self.queue.clone(), fleet: self.fleet.clone() }
+    }
 }
 
 impl std::ops::Deref for Api {

@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     events,
     fleet::profiles,
-    flows::{self, teardown::Tools},
+    flows,
     ids::RuntimeProfileId,
     protocol::profile::{ChangeProfile, CreateProfile, RuntimeProfiles},
 };
@@ -81,7 +81,7 @@ pub async fn patch(
 /// Removes one, with its runtimes.
 pub async fn delete(State(api): State<Api>, caller: Caller, Path((workspace, profile)): Segments) -> Result<Response> {
     let (door, profile) = (door(caller, &workspace)?, profile_id(&profile)?);
-    let (tools, nodes) = (Tools { queue: api.queue.clone(), fleet: api.fleet.clone() }, api.nodes.clone());
+    let (tools, nodes) = (api.tools(), api.nodes.clone());
     let write = api.db.write(door.workspace(), async move |tx| {
         let who = door.enter(tx).await?;
         flows::profiles::delete(tx, &tools, &nodes, &who, profile).await

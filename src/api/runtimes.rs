@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     fleet::runtime_not_found,
-    flows::teardown::{self, Tools, Wish},
+    flows::teardown::{self, Wish},
     ids::{AgentId, RuntimeId, WorkspaceId},
     protocol::{lenient, runtime::ConfirmedAgents},
 };
@@ -64,7 +64,7 @@ pub async fn patch(
 /// Removes one that no active agent is bound to.
 pub async fn delete(State(api): State<Api>, caller: Caller, selected: Selected, segment: Segment) -> Result<Response> {
     let wish = Wish { runtime: id(&segment)?, by: caller.user(), selected: selected.0 };
-    let (workspace, tools) = (home(&api, wish.runtime).await?, tools(&api));
+    let (workspace, tools) = (home(&api, wish.runtime).await?, api.tools());
     api.db.write(workspace, async move |tx| teardown::delete(tx, &tools, wish).await).await?;
     forget(&api, wish.runtime).await;
     Ok(ok(json!({ "status": "ok" })))
@@ -84,7 +84,7 @@ pub async fn archive_agents_and_delete(
     let confirmed: Vec<AgentId> = confirmed
         .collect::<Result<_, _>>()
         .map_err(|_| Error::invalid("invalid_agent_ids", "expected_active_agent_ids must be a list of valid UUIDs"))?;
-    let (workspace, tools) = (home(&api, wish.runtime).await?, tools(&api));
+    let (workspace, tools) = (home(&api, wish.runtime).await?, api.tools());
     let razed = api
         .db
         .write(workspace, async move |tx| teardown::delete_with_agents(tx, &tools, wish, &confirmed).await)
@@ -95,10 +95,6 @@ pub async fn archive_agents_and_delete(
         "agents_archived": razed.agents_archived,
         "tasks_cancelled": razed.tasks_cancelled,
     })))
-}
-
-fn tools(api: &Api) -> Tools {
-    Tools { queue: api.queue.clone(), fleet: api.fleet.clone() }
 }
 
 /// The workspace on whose behalf a runtime is changed.

@@ -5,16 +5,23 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{HOUSEKEEPING, shift};
-use crate::{api::Parts, db::Db, events, flows::purge::purge, identity::sessions, workspace::attachments};
+use crate::{
+    api::Parts,
+    events,
+    flows::{purge::purge, teardown::remove_forgotten},
+    identity::sessions,
+    workspace::attachments,
+};
 
 /// The lease's name.
 const JOB: &str = "housekeeping";
 
 pub(super) async fn run(parts: Arc<Parts>, settings: events::Settings, stop: CancellationToken) {
-    shift::keep(&parts, JOB, HOUSEKEEPING, &stop, || prune(&parts.db, &settings)).await;
+    shift::keep(&parts, JOB, HOUSEKEEPING, &stop, || prune(&parts, &settings)).await;
 }
 
-async fn prune(db: &Db, settings: &events::Settings) {
+async fn prune(parts: &Parts, settings: &events::Settings) {
+    let db = &parts.db;
     match sessions::prune(db).await {
         Ok(0) => {}
         Ok(sessions) => tracing::debug!(sessions, "removed sessions that are over"),
@@ -24,6 +31,11 @@ async fn prune(db: &Db, settings: &events::Settings) {
         Ok(0) => {}
         Ok(uploads) => tracing::info!(uploads, "removed uploads that broke off or were forgotten"),
         Err(error) => tracing::warn!(%error, "removing uploads that broke off or were forgotten"),
+    }
+    match remove_forgotten(db, &parts.tools()).await {
+        Ok(0) => {}
+        Ok(runtimes) => tracing::info!(runtimes, "removed runtimes that nobody came back to"),
+        Err(error) => tracing::warn!(%error, "removing runtimes that nobody came back to"),
     }
     match purge(db).await {
         Ok(0) => {}

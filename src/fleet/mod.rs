@@ -14,6 +14,7 @@ mod enrol;
 mod evidence;
 mod facts;
 mod flush;
+mod forgotten;
 mod heartbeat;
 mod lease;
 mod liveness;
@@ -23,7 +24,6 @@ mod notes;
 mod presence;
 pub mod profiles;
 mod register;
-mod removal;
 mod runtimes;
 mod seat;
 mod settings;
@@ -49,6 +49,7 @@ use crate::{
 };
 
 pub use condemned::{Condemned, condemn, condemn_all_of, remove, revoke};
+pub use forgotten::{condemn_forgotten, forgotten};
 pub use heartbeat::{Beat, Contact};
 pub use liveness::{Health, Liveness};
 pub use metrics::Metrics;

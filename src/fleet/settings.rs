@@ -54,7 +54,7 @@ const RUNTIME_TTL: Key = Key {
     name: "fleet.runtime_ttl",
     env: "HEARTWIRE_RUNTIME_TTL",
     default: "7d",
-    doc: "An offline runtime that no agent is bound to is removed after this.",
+    doc: "An offline runtime that no agent is bound to is removed after this; what others left to do there\nis cancelled.",
 };
 
 /// What the silent grace needs beyond three beats.

@@ -42,15 +42,6 @@ struct Stale {
     daemon_id: String,
 }
 
-/// What a sweep did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Taken offline.
-    pub offline: usize,
-    /// Removed.
-    pub removed: usize,
-}
-
 impl Fleet {
     /// Sweeps until cancelled, while this node holds the job.
     pub async fn keep_sweeping(self: Arc<Self>, stop: CancellationToken) {
@@ -68,20 +59,16 @@ impl Fleet {
         }
     }
 
-    /// Sweeps once. What goes wrong in one part, or in one workspace, keeps nothing else from being
-    /// done.
-    pub async fn sweep(&self) -> Swept {
+    /// Sweeps once; returns how many were taken offline. What goes wrong in one workspace keeps nothing else from
+    /// being done.
+    pub async fn sweep(&self) -> usize {
         let began = Instant::now();
         let offline = self.sweep_stale().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "sweeping");
             0
         });
-        let removed = self.remove_forgotten().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "removing runtimes that nobody came back to");
-            0
-        });
         self.metrics.sweep_seconds.observe(began.elapsed().as_secs_f64());
-        Swept { offline, removed }
+        offline
     }
 
     async fn sweep_stale(&self) -> Result<usize> {

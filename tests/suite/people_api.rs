@@ -260,6 +260,14 @@ async fn runtimes_are_listed_changed_and_removed(backend: Backend) {
         ]
     );
 
+    // Owners and admins change everybody's.
+    let admin = hub.member("admin@example.com", "admin").await;
+    for (who, visibility) in [(&hub.token, "public"), (&admin, "private"), (&admin, "public"), (&hub.token, "private")]
+    {
+        let path = format!("/api/runtimes/{theirs}");
+        let patched = hub.call("PATCH", &path, Some(who), json!({ "visibility": visibility })).await.expect(200);
+        assert_eq!(patched["visibility"], visibility);
+    }
     let (mut browser, _) = hub.browser().await;
     let path = format!("/api/runtimes/{runtime}");
     let old = json!({ "visibility": "public", "timezone": "UTC" });

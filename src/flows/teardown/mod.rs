@@ -5,12 +5,14 @@
 //! be refused by what is found there; and at last everything goes, in the order in which it is told.
 //! History stays: finished tasks keep what was done, on no runtime.
 
+mod forgotten;
 mod plan;
 mod raze;
 mod site;
 
 use std::sync::Arc;
 
+pub use forgotten::remove_forgotten;
 pub use plan::{Plan, Razed};
 pub use site::Site;
 

@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::scene::{Scene, cascade};
+use super::scene::{Scene, cascade, remove};
 use crate::{
-    support::{Backend, Hub},
+    support::{Backend, Hub, hub::id},
     tasks::desk,
 };
 
 on_both_stores!(
     a_runtime_goes_with_its_agents_and_all_their_work,
     work_of_its_agents_elsewhere_ends_too,
+    runs_of_autopilots_fail_with_their_tasks,
     two_hundred_agents_cost_as_many_statements_as_two,
 );
 
@@ -59,6 +60,37 @@ async fn work_of_its_agents_elsewhere_ends_too(backend: Backend) {
     assert_eq!(hub.call("GET", &path, Some(&owner), Value::Null).await.expect(200)["status"], "cancelled");
 }
 
+async fn runs_of_autopilots_fail_with_their_tasks(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let token = hub.member("m@example.com", "admin").await;
+    let mine = hub.register("d", &["claude"]).await[0];
+    let theirs = hub.register_as(&token, hub.workspace, "m", &["claude"]).await[0];
+    let mut pilots = Vec::new();
+    for (name, runtime) in [("mine", mine), ("theirs", theirs)] {
+        let agent = desk::agent(&hub, runtime, name, "workspace").await;
+        let wish = json!({ "title": name, "execution_mode": "run_only", "assignee_id": agent });
+        let pilot = id(&hub.cli("POST", "/api/autopilots", wish).await.expect(201));
+        let run = hub.cli("POST", &format!("/api/autopilots/{pilot}/trigger"), Value::Null).await.expect(200);
+        assert_eq!(run["status"], "running");
+        pilots.push((pilot, agent, run));
+    }
+    let (mut browser, _) = hub.browser().await;
+    cascade(&hub, mine, &[pilots[0].1]).await.expect(200);
+    remove(&hub, "m@example.com").await.expect(204);
+    for (pilot, _, run) in pilots {
+        let told = browser.next_of("autopilot:run_done").await;
+        let payload = json!({ "run_id": run["id"], "autopilot_id": pilot, "status": "failed" });
+        assert_eq!(told["payload"], payload);
+        let runs = hub.cli("GET", &format!("/api/autopilots/{pilot}/runs"), Value::Null).await.expect(200);
+        let run = &runs["runs"][0];
+        assert_eq!(
+            (&run["status"], &run["failure_reason"]),
+            (&json!("failed"), &json!("task was cancelled")),
+            "{runs}"
+        );
+    }
+}
+
 const MANY_POSTGRES: &str = "
     INSERT INTO agent (id, workspace_id, owner_id, runtime_id, name, created_at, updated_at)
     SELECT gen_random_uuid(), r.workspace_id, r.owner_id, r.id, 'agent ' || n, n, n
@@ -89,7 +121,7 @@ async fn two_hundred_agents_cost_as_many_statements_as_two(backend: Backend) {
     hub.sql(if hub.database_url.is_some() { MANY_POSTGRES } else { MANY_SQLITE }).await;
     let agents = hub.cli("GET", "/api/agents", Value::Null).await.expect(200);
     let bound = agents.as_array().unwrap().iter().filter(|agent| agent["runtime_id"] == json!(many));
-    let bound: Vec<_> = bound.map(crate::support::hub::id).collect();
+    let bound: Vec<_> = bound.map(id).collect();
     let (mut browser, _) = hub.browser().await;
     let before = hub.app.statements();
     let answer = cascade(&hub, many, &bound).await.expect(200);

@@ -23,6 +23,7 @@ async fn a_runtime_goes_with_the_agents_that_were_put_aside(backend: Backend) {
     let hub = Hub::start(backend).await;
     let scene = Scene::set(&hub).await;
     scene.archive(&hub).await;
+    hub.sql("UPDATE autopilot SET status = 'active'").await;
     let mut daemon = hub.daemon(&[scene.here, scene.there]).await;
     let (mut browser, _) = hub.browser().await;
     assert_eq!(scene.delete(&hub).await.expect(200), json!({ "status": "ok" }));
@@ -39,6 +40,9 @@ async fn a_runtime_goes_with_the_agents_that_were_put_aside(backend: Backend) {
         kinds.push(browser.next().await["type"].as_str().unwrap().to_owned());
     }
     assert!(!kinds.contains(&"agent:archived".to_owned()), "{kinds:?}");
+    // Nor is anything left that would set them off.
+    assert_eq!(kinds.iter().filter(|kind| *kind == "autopilot:updated").count(), 2, "{kinds:?}");
+    assert_eq!(hub.rows("SELECT status FROM autopilot").await, ["paused"; 2]);
     scene.delete(&hub).await.refused(404, "runtime not found");
 }
 

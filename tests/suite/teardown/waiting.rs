@@ -1,17 +1,15 @@
 //! Calls that have to wait for a lock and find, once they have it, that they may no more: what they were
 //! allowed is looked up again. Only PostgreSQL lets them wait where they can be overtaken.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{
-    Backend, Hub,
-    hub::{Answer, id},
-    until,
-};
+use crate::support::{Backend, Hub, hub::id, until};
 
 /// Makes a call that has to wait for what another transaction holds; its answer, once that has made its change.
-async fn overtaken(hub: &Hub, hold: &'static str, change: &'static str, call: impl Future<Output = Answer>) -> Answer {
+async fn overtaken<T>(hub: &Hub, hold: &'static str, change: &'static str, call: impl Future<Output = T>) -> T {
     const WAITING: &str =
         "SELECT 'x' FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let mut other = PgConnection::connect(hub.database_url.as_ref().unwrap()).await.unwrap();
@@ -76,6 +74,21 @@ async fn nobody_joins_a_workspace_that_is_being_removed() {
     let call = hub.cli("POST", &members, json!({ "email": "late@example.com", "role": "member" }));
     overtaken(&hub, hold, change, call).await.refused(404, "workspace not found");
     assert_eq!(hub.rows("SELECT role FROM member").await, ["owner"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runtime_to_which_somebody_came_back_at_the_last_moment_stays() {
+    let hub = Hub::start(Backend::Postgres).await;
+    let runtimes = hub.register("d", &["claude", "codex", "gemini"]).await;
+    let wish = json!({ "name": "ann", "runtime_id": runtimes[0] });
+    hub.cli("POST", "/api/agents", wish).await.expect(201);
+    hub.post("/api/daemon/deregister", json!({ "runtime_ids": runtimes })).await.expect(200);
+    hub.app.advance_clock(Duration::from_secs(8 * 24 * 3600));
+    let hold = "SELECT 1 FROM agent_runtime FOR UPDATE";
+    let change = "UPDATE agent SET runtime_id = (SELECT id FROM agent_runtime WHERE provider = 'codex')";
+    let removed = overtaken(&hub, hold, change, hub.app.sweep()).await.1;
+    assert_eq!(removed, 1);
+    assert_eq!(hub.rows("SELECT provider FROM agent_runtime ORDER BY provider").await, ["claude", "codex"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
