@@ -132,8 +132,11 @@ impl Socket {
 
     /// The next frame of a type, passing over others.
     pub async fn next_of(&mut self, kind: &str) -> Value {
+        // For the frame, not for each of the others.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let frame = self.next().await;
+            let frame = tokio::time::timeout_at(deadline, self.next()).await;
+            let frame = frame.unwrap_or_else(|_| panic!("no {kind} in time"));
             if frame["type"] == kind {
                 return frame;
             }
