@@ -8,6 +8,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 mod db;
+mod drops;
 pub mod error;
 mod events;
 mod fleet;

@@ -57,8 +57,9 @@ pub async fn set_role(
     Body(wish): Body<Membership>,
 ) -> Result<Response> {
     let (user, workspace, member) = (caller.user(), id(&workspace)?, member_id(&member)?);
+    let nodes = api.nodes.clone();
     api.db
-        .write(workspace, async move |tx| members::set_role(tx, workspace, user, member, &wish.role).await)
+        .write(workspace, async move |tx| join::set_role(tx, &nodes, workspace, user, member, &wish.role).await)
         .await
         .map(ok)
 }

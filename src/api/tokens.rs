@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    events::Control,
     flows::revoke,
     identity::{Identity, Proof, tokens},
     protocol::people::CreateToken,
@@ -43,5 +44,14 @@ pub async fn renew(State(api): State<Api>, caller: Caller) -> Result<Response> {
     let Identity::Person { proof: Proof::Token(token), .. } = caller.0 else {
         return Err(Error::invalid("not_renewable", "only personal access tokens can be renewed"));
     };
-    api.db.write_global(async move |tx| tokens::renew(tx, token).await).await.map(ok)
+    let nodes = api.nodes.clone();
+    let write = api.db.write_global(async move |tx| {
+        let renewal = tokens::renew(tx, token).await?;
+        if renewal.renewed {
+            let nodes = nodes.clone();
+            tx.after_commit(move || nodes.tell(Control::TokensChanged { tokens: vec![token.0] }));
+        }
+        Ok(renewal)
+    });
+    write.await.map(ok)
 }

@@ -62,6 +62,11 @@ pub enum Control {
         /// Its row.
         token: Uuid,
     },
+    /// Tokens on which no socket rests ended, or tokens changed: what is believed of them no longer holds.
+    TokensChanged {
+        /// Their rows.
+        tokens: Vec<Uuid>,
+    },
     /// A session is over.
     SessionEnded {
         /// Its row.

@@ -134,6 +134,7 @@ impl Streams {
     pub(super) fn say(&self, spoken: &Spoken) {
         let Some((stream, listeners)) = self.find(spoken.task) else { return };
         let now = Instant::now();
+        stream.is_for(spoken.private.as_ref().map(|(audience, _)| *audience));
         if spoken.first > 0 {
             rouse(&stream, &listeners, stream.append(spoken.first, &spoken.frames, now));
         } else {

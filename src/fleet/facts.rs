@@ -2,17 +2,12 @@
 //! messages, by the flush's answer and by the touch's; a belief that was read before it was dropped
 //! is not stored.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
 use crate::{
+    drops::Drops,
     ids::{RuntimeId, UserId, WorkspaceId},
     time::Timestamp,
 };
@@ -33,49 +28,55 @@ pub(super) struct Fact {
 
 /// The beliefs.
 #[derive(Default)]
-pub(super) struct Facts {
-    known: Mutex<HashMap<RuntimeId, Fact>>,
-    dropped: AtomicU64,
+pub(super) struct Facts(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    known: HashMap<RuntimeId, Fact>,
+    drops: Drops<RuntimeId>,
 }
 
 impl Facts {
     pub(super) fn get(&self, runtime: RuntimeId) -> Option<Fact> {
-        self.known.lock().get(&runtime).cloned()
+        self.0.lock().known.get(&runtime).cloned()
     }
 
     /// To be taken before the row is read, and given to [`Facts::learn`].
     pub(super) fn before_reading(&self) -> u64 {
-        self.dropped.load(Ordering::SeqCst)
+        self.0.lock().drops.mark()
     }
 
-    /// Stores what was read, unless something was dropped meanwhile.
+    /// Stores what was read, unless it was dropped meanwhile.
     pub(super) fn learn(&self, runtime: RuntimeId, fact: Fact, before_reading: u64) {
-        let mut known = self.known.lock();
-        if self.dropped.load(Ordering::SeqCst) == before_reading {
-            if known.len() >= MOST {
-                known.clear();
-            }
-            known.insert(runtime, fact);
+        let mut inner = self.0.lock();
+        if inner.drops.since(before_reading, |dropped| *dropped == runtime) {
+            return;
         }
+        if inner.known.len() >= MOST {
+            inner.known.clear();
+        }
+        inner.known.insert(runtime, fact);
     }
 
     /// The row was written for a beat at this time.
     pub(super) fn written(&self, runtime: RuntimeId, at: Timestamp) {
-        if let Some(fact) = self.known.lock().get_mut(&runtime) {
+        if let Some(fact) = self.0.lock().known.get_mut(&runtime) {
             fact.written = fact.written.max(Some(at));
         }
     }
 
     #[cfg(feature = "test-hooks")]
     pub(super) fn drop_all(&self) {
-        let mut known = self.known.lock();
-        self.dropped.fetch_add(1, Ordering::SeqCst);
-        known.clear();
+        let mut inner = self.0.lock();
+        inner.drops.note_all();
+        inner.known.clear();
     }
 
     pub(super) fn drop_all_of(&self, runtimes: &[RuntimeId]) {
-        let mut known = self.known.lock();
-        self.dropped.fetch_add(1, Ordering::SeqCst);
-        runtimes.iter().for_each(|id| drop(known.remove(id)));
+        let mut inner = self.0.lock();
+        for runtime in runtimes {
+            inner.drops.note(*runtime);
+            inner.known.remove(runtime);
+        }
     }
 }

@@ -58,6 +58,7 @@ impl Ears {
                 self.credentials.forget_token(*token);
                 self.registry.close_token(*token, &revoked());
             }
+            Control::TokensChanged { tokens } => tokens.iter().for_each(|token| self.credentials.forget_token(*token)),
             Control::SessionEnded { session } => {
                 self.credentials.forget_token(*session);
                 self.registry.close_session(*session, &revoked());

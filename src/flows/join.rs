@@ -1,4 +1,4 @@
-//! The beginning of a membership.
+//! The beginning of a membership, and its change.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     events::{Control, Nodes, kinds},
     identity::{Role, members},
-    ids::{UserId, WorkspaceId},
+    ids::{MemberId, UserId, WorkspaceId},
     protocol::{event::Actor, people::Member},
 };
 
@@ -30,5 +30,20 @@ pub async fn add_member(
     let (nodes, frame) = (nodes.clone(), added.hint());
     tx.emit(added);
     tx.after_commit(move || nodes.tell(Control::Hint { user, but_not_in: workspace, frame }));
+    Ok(member)
+}
+
+/// Gives a member another role, in the name of an owner or admin; what was believed of them no longer holds.
+pub async fn set_role(
+    tx: &mut Tx,
+    nodes: &Arc<Nodes>,
+    workspace: WorkspaceId,
+    caller: UserId,
+    member: MemberId,
+    role: &str,
+) -> Result<Member> {
+    let member = members::set_role(tx, workspace, caller, member, role).await?;
+    let (nodes, user) = (nodes.clone(), member.user_id);
+    tx.after_commit(move || nodes.tell(Control::Membership { workspace, user }));
     Ok(member)
 }

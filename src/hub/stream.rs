@@ -20,6 +20,7 @@ use super::{
     Copied, Wake,
     sleepers::{Rousing, Sleepers},
 };
+use crate::protocol::event::Audience;
 
 /// Messages kept at most.
 const RING_FRAMES: usize = 512;
@@ -38,6 +39,8 @@ struct Inner {
     bytes: usize,
     /// The position of the newest message that is known of.
     head: u64,
+    /// Who may hear the task, as of what it said last; everybody, if none.
+    audience: Option<Audience>,
     fleeting: VecDeque<Bytes>,
     /// How many of those there ever were.
     shown: u64,
@@ -53,6 +56,7 @@ impl Stream {
                 frames: VecDeque::new(),
                 bytes: 0,
                 head: 0,
+                audience: None,
                 fleeting: VecDeque::new(),
                 shown: 0,
                 sleepers,
@@ -93,6 +97,11 @@ impl Stream {
             inner.fleeting.pop_front();
         }
         rouse(inner, now)
+    }
+
+    /// Who may hear the task from now on; said before anything else is.
+    pub fn is_for(&self, audience: Option<Audience>) {
+        self.inner.lock().audience = audience;
     }
 
     /// The store has messages up to here; those that are not known are read there.
@@ -158,6 +167,20 @@ impl Listener {
         self.position = self.position.max(position);
     }
 
+    /// Who may hear the task; everybody, if none.
+    pub fn audience(&self) -> Option<Audience> {
+        self.stream.inner.lock().audience
+    }
+
+    /// Whether something lies beyond the position.
+    pub fn has_more(&self) -> bool {
+        self.has_news(&self.stream.inner.lock())
+    }
+
+    fn has_news(&self, inner: &Inner) -> bool {
+        inner.head > self.position || inner.shown > self.shown
+    }
+
     /// Whether what lies beyond the position has to be read from the store.
     pub fn is_behind(&self) -> bool {
         self.position < self.stream.inner.lock().floor()
@@ -202,7 +225,7 @@ impl Listener {
     /// Ready when something lies beyond the position; else wakes the task when it does.
     pub fn poll_beyond(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.stream.inner.lock();
-        if inner.head > self.position || inner.shown > self.shown {
+        if self.has_news(&inner) {
             return Poll::Ready(());
         }
         inner.sleepers.sleep(self.slot, cx);

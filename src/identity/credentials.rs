@@ -82,9 +82,9 @@ impl Credentials {
         Ok(role)
     }
 
-    /// A token, or a session, is worth nothing any more.
+    /// A token, or a session, changed or ended.
     pub fn forget_token(&self, row: Uuid) {
-        self.believed.drop_token(row);
+        self.believed.drop_row(row);
     }
 
     /// A membership changed, or all of a workspace did.

@@ -314,16 +314,25 @@ async fn read_up<T: Transport>(
     live: &mut Live,
     lack: Lack,
 ) -> Result<(), Ended> {
-    let workspace = live.lane.workspace;
+    let (workspace, user) = (live.lane.workspace, live.user);
     let page = async {
         let turn = sockets.lanes.turn().await?;
         let Lack { task, issue, after } = lack;
-        let read = sockets.db.read(async move |db| tasks::messages::page(db, task, issue, after as i64).await);
+        let read = sockets.db.read(async move |db| {
+            // What they or the agent are may have changed since they began to listen.
+            let who = insider(db, workspace, user).await?;
+            tasks::voice_in(db, &who, task).await?.require_open_to(&who)?;
+            tasks::messages::page(db, task, issue, after as i64).await
+        });
         read.await.map(|messages| (turn, tasks::messages::frames(workspace, task, &messages)))
     };
     match connection.drive(mail, page).await {
         Ok(Ok((turn, frames))) => {
             live.listening.supply(lack, turn, frames);
+            Ok(())
+        }
+        Ok(Err(Error::Refused(_))) => {
+            connection.send(&live.listening.lose(lack.task).json());
             Ok(())
         }
         Ok(Err(error)) => {

@@ -1,5 +1,6 @@
 //! What a browser hears of tasks beside its workspace's sequence: those that it listens to, message by
-//! message whatever happens, and, if it wants, everything that any of them says as it comes.
+//! message whatever happens, and, if it wants, everything that any of them says as it comes. Whoever may no longer
+//! hear a task, since they or its agent are not what they were, is told so and hears nothing more of it.
 
 use std::{
     collections::VecDeque,
@@ -8,12 +9,15 @@ use std::{
 
 use bytes::Bytes;
 
-use super::Supply;
+use super::{Supply, scopes};
 use crate::{
     events::Turn,
-    hub::{Copied, Listener, Sprayed},
+    hub::{Copied, Listener, Sprayed, wire},
     ids::{IssueId, TaskId},
-    protocol::event::Reader,
+    protocol::{
+        browser::{Outbound, Scope},
+        event::Reader,
+    },
 };
 
 /// Tasks that one socket may listen to.
@@ -21,6 +25,8 @@ pub(super) const MOST: usize = 100;
 /// Frames and bytes of one task that go into one write at most.
 const FRAMES: usize = 64;
 const BYTES: usize = 128 << 10;
+/// Bytes of all tasks together beyond which the others wait for the next write.
+const TOGETHER: usize = 256 << 10;
 
 /// What one socket hears.
 pub(super) struct Listening {
@@ -70,6 +76,13 @@ impl Listening {
         self.tasks.retain(|heard| heard.task != task);
     }
 
+    /// Listens to a task no longer, since it is not for whoever this is; what they are told.
+    pub(super) fn lose(&mut self, task: TaskId) -> Outbound {
+        self.remove(task);
+        let scope = Scope { scope: "task".to_owned(), id: task.to_string(), pos: None };
+        scopes::refused(scope, scopes::FORBIDDEN)
+    }
+
     /// The first task of which the store has to be read.
     pub(super) fn lack(&self) -> Option<Lack> {
         let heard = self.tasks.iter().find(|heard| heard.page.is_none() && heard.listener.is_behind())?;
@@ -99,8 +112,17 @@ impl Listening {
         self.turn = if count == 0 { 0 } else { (self.turn + 1) % count };
         loop {
             let mut behind = false;
+            let mut lost = Vec::new();
             for index in 0..count {
-                behind |= self.tasks[(self.turn + index) % count].copy(out) == Copied::Behind;
+                let heard = &mut self.tasks[(self.turn + index) % count];
+                if heard.is_barred(&reader) {
+                    lost.push(heard.task);
+                } else if out.len() - start < TOGETHER {
+                    behind |= heard.copy(out) == Copied::Behind;
+                }
+            }
+            for task in lost {
+                out.extend_from_slice(&wire::text(&self.lose(task).json()));
             }
             let mut passed = false;
             if let Some(firehose) = &mut self.firehose {
@@ -133,6 +155,12 @@ impl Listening {
 }
 
 impl Heard {
+    /// Whether there is something that the reader may not hear.
+    fn is_barred(&self, reader: &impl Fn() -> Reader) -> bool {
+        let audience = self.listener.audience().filter(|_| self.page.is_some() || self.listener.has_more());
+        audience.is_some_and(|audience| !audience.has(reader()))
+    }
+
     fn copy(&mut self, out: &mut Vec<u8>) -> Copied {
         let Some((_, page)) = &mut self.page else { return self.listener.copy(FRAMES, BYTES, out) };
         let start = out.len();

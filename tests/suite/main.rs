@@ -33,6 +33,7 @@ mod polling;
 mod profiles;
 mod purge;
 mod records;
+mod rights;
 mod runs;
 mod sequence;
 mod sessions;
