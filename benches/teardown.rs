@@ -129,12 +129,8 @@ fn main() {
     let store = store.unwrap_or_else(|| format!("sqlite://{}", hub.folder().join("heartwire.db").display()));
     let clients =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let client = Client {
-        // The hub closes idle connections after ten seconds; a call must not meet that.
-        http: reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(5)).build().expect("a client"),
-        base: format!("http://{}", hub.address()),
-        token: hub.token.clone(),
-    };
+    let client =
+        Client { http: reqwest::Client::new(), base: format!("http://{}", hub.address()), token: hub.token.clone() };
     let (beside, staying_beside) = clients.block_on(async {
         let runtime = client.register(places[1], "beside").await;
         let staying = tokio::spawn(client.clone().stay(runtime));

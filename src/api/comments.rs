@@ -1,16 +1,12 @@
 //! `/api/issues/{id}/comments` and `/api/comments`.
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderValue,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderValue, response::Response};
 use serde::Deserialize;
 
 use super::{
     Api,
     answer::{at_position, created, nothing, ok},
-    extract::{self, Asked, Body, Door, Segment},
+    extract::{self, Asked, Body, Door, Path, Segment},
 };
 use crate::{
     error::{Error, Result},

@@ -1,10 +1,10 @@
 //! What handlers take out of a request.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, Query, Request},
     http::{HeaderMap, request::Parts},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -23,6 +23,8 @@ use crate::{
 const BODY: usize = 1 << 20;
 /// Of one with what an agent put out.
 const LARGE_BODY: usize = 16 << 20;
+/// A client has this long to send a body, and so much longer for each further MiB that it may have.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who calls; put there by the guard.
 #[derive(Clone)]
@@ -110,11 +112,22 @@ async fn read(request: Request, most: usize) -> Result<Bytes> {
     if declared.is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
-    match axum::body::to_bytes(request.into_body(), most).await {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if is_limit(&error) => Err(too_large()),
-        Err(_) => Err(bad_body()),
+    let patience = PATIENCE * (most / BODY).max(1) as u32;
+    match tokio::time::timeout(patience, axum::body::to_bytes(request.into_body(), most)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_limit(&error) => Err(too_large()),
+        Ok(Err(_)) => Err(bad_body()),
+        Err(_) => Err(too_slow()),
     }
+}
+
+/// Waits for some of a body that is read in pieces, but not for ever.
+pub async fn in_time<T>(piece: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, piece).await.map_err(|_| too_slow())
+}
+
+fn too_slow() -> Error {
+    Error::invalid("body_too_slow", "the request body took too long")
 }
 
 /// The body as lenient JSON.
@@ -170,6 +183,24 @@ fn is_limit(error: &axum::Error) -> bool {
 /// An id in a path; `what` names it in the refusal.
 pub fn id<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
     text.parse().map_err(|_| Error::invalid("invalid_id", format!("invalid {what}")))
+}
+
+/// The parameters of a path.
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Path<T> {
+    type Rejection = Error;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
+        let path = axum::extract::Path::from_request_parts(parts, api).await;
+        path.map(|path| Self(path.0)).map_err(|_| Error::invalid("invalid_path", "invalid path"))
+    }
+}
+
+impl<T> std::ops::Deref for Path<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 /// The single parameter of a path.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use multer::{Field, Multipart};
 
-use super::extract::too_large;
+use super::extract::{in_time, too_large};
 use crate::error::{Error, Result};
 
 /// Bytes of a form at most beside those of its file: heads of parts, other fields, and what the
@@ -57,7 +57,7 @@ impl Form {
 
     /// The next part; what was not read of the one before is passed over.
     pub async fn next(&mut self) -> Result<Option<Part>> {
-        let field = self.parts.next_field().await.map_err(malformed)?;
+        let field = in_time(self.parts.next_field()).await?.map_err(malformed)?;
         Ok(field.map(|field| Part { field, held: self.held.clone() }))
     }
 }
@@ -80,7 +80,7 @@ impl Part {
 
     /// The next bytes of it.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        let chunk = self.field.chunk().await.map_err(malformed)?;
+        let chunk = in_time(self.field.chunk()).await?.map_err(malformed)?;
         if let Some(bytes) = &chunk {
             self.held.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
         }

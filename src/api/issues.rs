@@ -1,9 +1,6 @@
 //! `/api/issues`.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -11,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Api,
     answer::{accepted, at_position, created, nothing, ok},
-    extract::{self, Asked, Body, Door, Segment},
+    extract::{self, Asked, Body, Door, Path, Segment},
 };
 use crate::{
     error::{Error, Result},

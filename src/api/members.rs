@@ -1,14 +1,11 @@
 //! `/api/workspaces/{id}/members`.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 
 use super::{
     Api,
     answer::{at_position, created, nothing, ok},
-    extract::{self, Body, Caller, Segment},
+    extract::{self, Body, Caller, Path, Segment},
     workspaces::id,
 };
 use crate::{

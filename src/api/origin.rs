@@ -1,7 +1,7 @@
 //! From where a request comes: the page (`Origin`) and the machine (address), with a proxy's word
 //! only where the proxy is trusted.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use ipnet::IpNet;
@@ -61,9 +61,9 @@ impl Proxies {
             if !self.trust(client) {
                 break;
             }
-            match hop.trim().parse::<IpAddr>() {
-                Ok(address) => client = address.to_canonical(),
-                Err(_) => break,
+            match address(hop.trim()) {
+                Some(address) => client = address,
+                None => break,
             }
         }
         client
@@ -74,6 +74,13 @@ impl Proxies {
         self.trust(peer)
             && first(headers, "x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     }
+}
+
+/// An address as proxies write it: alone, in brackets, or with a port.
+fn address(hop: &str) -> Option<IpAddr> {
+    let alone = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|socket| socket.ip());
+    alone.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
 }
 
 /// Whether a page may open a socket here, or sign in: no page at all, a page of the very host that

@@ -1,15 +1,12 @@
 //! `/api/projects`.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use serde::Deserialize;
 
 use super::{
     Api,
     answer::{at_position, created, nothing, ok},
-    extract::{self, Asked, Body, Door, Segment},
+    extract::{self, Asked, Body, Door, Path, Segment},
 };
 use crate::{
     error::Result,

@@ -1,16 +1,13 @@
 //! `/api/runtimes`, as people use it.
 
-use axum::{
-    extract::{Query, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
     Api,
     answer::{at_position, ok},
-    extract::{self, Caller, Raw, Segment, Selected},
+    extract::{self, Asked, Caller, Raw, Segment, Selected},
 };
 use crate::{
     error::{Error, Result},
@@ -38,7 +35,7 @@ pub async fn list(
     State(api): State<Api>,
     caller: Caller,
     selected: Selected,
-    Query(filter): Query<Filter>,
+    Asked(filter): Asked<Filter>,
 ) -> Result<Response> {
     let mine = filter.owner.as_deref() == Some("me");
     let (position, runtimes) = api.fleet.list(selected.required()?, caller.user(), mine).await?;

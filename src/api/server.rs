@@ -1,19 +1,20 @@
-//! The listening side: accepts connections and speaks HTTP/1.1 on them, with limits on how long a
-//! head may take.
+//! The listening side: accepts connections and speaks HTTP/1.1 on them.
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{Router, body::Body, http::Request};
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode},
+};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::extract::Remote;
+use super::{extract::Remote, lifeline::Lifeline};
 
-/// A client has this long to send a request's head.
-const HEAD: Duration = Duration::from_secs(10);
 /// Bytes of a head at most, and of hyper's buffer.
 const BUFFER: usize = 64 << 10;
 
@@ -41,14 +42,23 @@ async fn converse(stream: TcpStream, remote: SocketAddr, router: Router, stop: C
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
+    let (stream, progress) = Lifeline::new(stream);
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        progress.asked();
+        let (router, progress) = (router.clone(), progress.clone());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Remote(remote.ip().to_canonical()));
-        router.clone().oneshot(request)
+        async move {
+            let answer = router.oneshot(request).await;
+            let upgrades = matches!(&answer, Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS);
+            progress.answered(upgrades);
+            answer
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        // The lifeline knows a head that does not come from a client that has nothing to ask.
+        .header_read_timeout(None)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

@@ -1,14 +1,11 @@
 //! `/api/skills`.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 
 use super::{
     Api,
     answer::{at_position, created, nothing, ok},
-    extract::{self, Body, Door, Segment},
+    extract::{self, Body, Door, Path, Segment},
 };
 use crate::{
     error::Result,

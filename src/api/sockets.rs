@@ -47,12 +47,9 @@ pub struct BrowserQuery {
 
 /// `GET /ws`. Every refusal that can be known comes before the upgrade, because older clients take
 /// an open socket for success.
-pub async fn browser(
-    State(api): State<Api>,
-    remote: Remote,
-    Query(query): Query<BrowserQuery>,
-    request: Request,
-) -> Result<Response> {
+pub async fn browser(State(api): State<Api>, remote: Remote, request: Request) -> Result<Response> {
+    let Query(query): Query<BrowserQuery> =
+        Query::try_from_uri(request.uri()).map_err(|_| Error::invalid("invalid_query", "invalid query"))?;
     let Settings { origins, proxies, .. } = &api.settings;
     let headers = request.headers();
     ws::check(&request)?;
@@ -104,6 +101,10 @@ async fn require_member(api: &Api, workspace: WorkspaceId, user: UserId) -> Resu
     require_workspace(api, workspace).await?;
     let role = api.db.read(async move |db| members::role(db, workspace, user).await).await?;
     role.map(drop).ok_or_else(|| Error::forbidden("not_a_member", "not a member of this workspace"))?;
+    require_room(api, user)
+}
+
+fn require_room(api: &Api, user: UserId) -> Result<()> {
     if api.sockets.registry.has_as_many(user, api.sockets.settings.max_per_user) {
         return Err(Error::too_many("too_many_sockets", "too many connections"));
     }
@@ -123,6 +124,7 @@ pub async fn daemon(
     let revocations = api.sockets.registry.revocations();
     let driver = caller.driver();
     api.fleet.admit(&runtimes, &driver).await?;
+    require_room(&api, driver.user)?;
     let holder = caller.0.holder();
     ws::daemon::accept(&api.sockets, request, ws::daemon::Opening { driver, holder, began, runtimes, revocations })
 }

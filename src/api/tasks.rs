@@ -1,17 +1,13 @@
 //! Tasks, as people see and end them: `/api/tasks`, those of an issue, and the whole workspace's.
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderValue,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderValue, response::Response};
 use serde_json::json;
 
 use super::{
     Api,
     answer::{at_position, ok},
     daemon_tasks::MessagesQuery,
-    extract::{self, Asked, Door, Segment},
+    extract::{self, Asked, Door, Path, Segment},
 };
 use crate::{
     error::Result,

@@ -44,6 +44,28 @@ pub(super) async fn read(db: &mut Session, workspace: WorkspaceId, after: u64, u
     rows.into_iter().map(|row| row.event(workspace)).collect()
 }
 
+/// As [`read`], as many of them as begin within so many characters.
+pub(super) async fn read_some(
+    db: &mut Session,
+    workspace: WorkspaceId,
+    after: u64,
+    upto: u64,
+    letters: i64,
+) -> Result<Vec<(u64, Event)>> {
+    let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
+        "SELECT seq, id, kind, actor_type, actor_id, payload, audience, audience_user, reduced FROM (
+             SELECT l.*, SUM(LENGTH(payload)) OVER (ORDER BY seq) - LENGTH(payload) AS before FROM event_log l
+             WHERE workspace_id = $1 AND seq > $2 AND seq <= $3
+         ) m WHERE before < $4 ORDER BY seq"
+    )
+    .bind(workspace)
+    .bind(after as i64)
+    .bind(i64::try_from(upto).unwrap_or(i64::MAX))
+    .bind(letters)
+    .fetch_all(c))?;
+    rows.into_iter().map(|row| row.event(workspace)).collect()
+}
+
 /// As [`read`], encoded for the wire.
 pub(super) async fn frames(db: &mut Session, workspace: WorkspaceId, after: u64, upto: u64) -> Result<Vec<Frame>> {
     let events = read(db, workspace, after, upto).await?;

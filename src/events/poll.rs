@@ -35,20 +35,14 @@ pub async fn missed(db: &mut Session, workspace: WorkspaceId, position: &Positio
     if judged.recovered != Some(true) {
         return Ok(Missed { seq: judged.seq, events: Vec::new(), judged });
     }
-    let mut events = log::read(db, workspace, judged.from, judged.from.saturating_add(limit)).await?;
+    let events =
+        log::read_some(db, workspace, judged.from, judged.from.saturating_add(limit), ANSWER_BYTES as i64).await?;
     let whole = events.iter().zip(judged.from + 1..).all(|((seq, _), expected)| *seq == expected);
     if !whole || (events.is_empty() && judged.seq > judged.from) {
         // Pruned between the two statements.
         let judged = Judged { recovered: Some(false), ..judged };
         return Ok(Missed { seq: judged.seq, events: Vec::new(), judged });
     }
-    let mut bytes = 0;
-    let fit = events.iter().take_while(|(_, event)| {
-        let fits = bytes < ANSWER_BYTES;
-        bytes += event.size();
-        fits
-    });
-    events.truncate(fit.count());
     let seq = events.last().map_or(judged.from, |(seq, _)| *seq);
     Ok(Missed { judged, events, seq })
 }

@@ -22,7 +22,7 @@ pub struct Registry {
     next: AtomicU64,
     sockets: Mutex<HashMap<u64, Arc<Socket>>>,
     runtimes: Mutex<HashMap<RuntimeId, Vec<Arc<Socket>>>>,
-    browsers: Mutex<HashMap<UserId, usize>>,
+    people: Mutex<HashMap<UserId, usize>>,
     revocations: AtomicU64,
 }
 
@@ -63,7 +63,9 @@ impl Registry {
 
     /// Adds a daemon's socket.
     pub fn enter_daemon(self: &Arc<Self>, holder: Holder, runtimes: &[RuntimeId]) -> Entry {
-        let entry = self.add(Some(holder), None, runtimes.iter().copied().collect());
+        let mut entry = self.add(Some(holder), None, runtimes.iter().copied().collect());
+        *self.people.lock().entry(holder.user).or_default() += 1;
+        entry.counted = Some(holder.user);
         let mut index = self.runtimes.lock();
         for runtime in runtimes {
             index.entry(*runtime).or_default().push(entry.socket.clone());
@@ -127,9 +129,9 @@ impl Registry {
         });
     }
 
-    /// Whether a person has so many browsers here already.
+    /// Whether a person has so many sockets here already.
     pub fn has_as_many(&self, user: UserId, most: usize) -> bool {
-        self.browsers.lock().get(&user).is_some_and(|count| *count >= most)
+        self.people.lock().get(&user).is_some_and(|count| *count >= most)
     }
 
     /// Counts the calls that close sockets for what they rest on. Who decides about a socket before
@@ -256,8 +258,8 @@ impl Entry {
     /// Notes whose browser this is. False, and nothing is noted, if they have `most` already.
     pub fn hold(&mut self, holder: Holder, most: usize) -> bool {
         if self.counted.is_none() {
-            let mut browsers = self.registry.browsers.lock();
-            let count = browsers.entry(holder.user).or_default();
+            let mut people = self.registry.people.lock();
+            let count = people.entry(holder.user).or_default();
             if *count >= most {
                 return false;
             }
@@ -299,11 +301,11 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.registry.sockets.lock().remove(&self.socket.id);
         if let Some(user) = self.counted {
-            let mut browsers = self.registry.browsers.lock();
-            if let Some(count) = browsers.get_mut(&user) {
+            let mut people = self.registry.people.lock();
+            if let Some(count) = people.get_mut(&user) {
                 *count -= 1;
                 if *count == 0 {
-                    browsers.remove(&user);
+                    people.remove(&user);
                 }
             }
         }

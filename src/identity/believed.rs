@@ -19,6 +19,8 @@ use crate::{
 /// Beliefs of one kind at most; beyond it all are read again.
 const MOST: usize = 100_000;
 
+/// Somebody somewhere.
+type Membership = (WorkspaceId, UserId);
 /// SHA-256 of a secret.
 type Key = [u8; 32];
 
@@ -31,7 +33,7 @@ struct Inner {
     credentials: HashMap<Key, Credential>,
     /// The secrets that rest on a token's or a session's row.
     resting: HashMap<Uuid, Vec<Key>>,
-    roles: HashMap<(WorkspaceId, UserId), Role>,
+    roles: HashMap<Membership, Role>,
     drops: Drops<Dropped>,
 }
 
@@ -166,7 +168,7 @@ impl Believed {
     }
 
     /// What is believed: the rows of tokens and sessions, and memberships with the role, where one is.
-    pub(super) fn rows(&self) -> (Vec<Uuid>, Vec<((WorkspaceId, UserId), Option<Role>)>) {
+    pub(super) fn rows(&self) -> (Vec<Uuid>, Vec<(Membership, Option<Role>)>) {
         let inner = self.0.lock();
         let roles = inner.roles.iter().map(|(membership, role)| (*membership, Some(*role)));
         let confined = inner.credentials.values().filter_map(|credential| {

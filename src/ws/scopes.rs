@@ -10,6 +10,9 @@ use crate::{
     },
 };
 
+/// Bytes of a scope's name, and of an id, at most.
+const NAME: usize = 64;
+
 #[derive(Deserialize)]
 struct Wish {
     #[serde(default, deserialize_with = "lenient::zero")]
@@ -51,8 +54,9 @@ pub(super) enum Verdict {
 /// Judges a wish as far as that can be done without the store. A socket follows its own workspace and
 /// its own person whatever it says; what is told of chats is part of the workspace's sequence.
 pub(super) fn judge(workspace: WorkspaceId, user: UserId, wants: bool, payload: serde_json::Value) -> Verdict {
-    let wish =
-        serde_json::from_value::<Wish>(payload).ok().filter(|wish| !wish.scope.is_empty() && !wish.id.is_empty());
+    // No longer than anything that there is: it is repeated in the answer.
+    let fits = |text: &str| (1..=NAME).contains(&text.len());
+    let wish = serde_json::from_value::<Wish>(payload).ok().filter(|wish| fits(&wish.scope) && fits(&wish.id));
     let Some(Wish { scope, id, since }) = wish else {
         return Verdict::Answered(refused(Scope::default(), "invalid payload"));
     };
@@ -126,8 +130,14 @@ mod tests {
         assert_eq!(ask(true, json!({ "scope": "task", "id": "x" })), no("forbidden"));
         assert_eq!(ask(false, json!({ "scope": "task", "id": UserId::fresh() })), is("unsubscribe_ack", "", None));
         assert_eq!(ask(true, json!({ "scope": "planet", "id": "x" })), no("unknown_scope"));
-        for bad in [json!(null), json!("x"), json!({}), json!({ "scope": "workspace" }), json!({ "scope": 1, "id": 2 })]
-        {
+        for bad in [
+            json!(null),
+            json!("x"),
+            json!({}),
+            json!({ "scope": "workspace" }),
+            json!({ "scope": 1, "id": 2 }),
+            json!({ "scope": "task", "id": "x".repeat(65) }),
+        ] {
             assert_eq!(ask(true, bad), no("invalid payload"));
         }
     }

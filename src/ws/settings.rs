@@ -50,7 +50,7 @@ const PER_USER: Key = Key {
     name: "sockets.max_per_user",
     env: "HEARTWIRE_MAX_SOCKETS_PER_USER",
     default: "20000",
-    doc: "Browser sockets that one person may have open on this node (4004, or 429, beyond it). Only a\nbackstop by default: a page uses one.",
+    doc: "Sockets that one person may have open on this node (4004, or 429, beyond it), daemons' included. Only\na backstop by default: a page uses one, and so does a daemon.",
 };
 const UNAUTHENTICATED: Key = Key {
     name: "sockets.max_unauthenticated",

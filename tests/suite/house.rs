@@ -17,7 +17,7 @@ const ROOMS: [&[&str]; 12] = [
     &["events"],
     &["hub", "db"],
 ];
-const GROUND: &[&str] = &["protocol", "error", "ids", "time", "settings", "telemetry", "redis_link"];
+const GROUND: &[&str] = &["protocol", "error", "ids", "time", "drops", "settings", "telemetry", "redis_link"];
 
 fn source_files(folder: &Path, into: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -15,6 +15,7 @@ mod support;
 mod admin;
 mod attackers;
 mod browser_socket;
+mod connections;
 mod crash;
 mod daemon_api;
 mod daemon_socket;

@@ -168,6 +168,10 @@ async fn a_cookie_opens_a_socket_or_is_refused_before_the_upgrade(backend: Backe
     let path = format!("/ws?workspace_id={}", hub.workspace);
     let is = |status: u16, text: &str| (status, text.to_owned());
     assert_eq!(refused(&path, &[("cookie", &header), ("origin", &origin)]).await, is(429, "too many connections"));
+    let runtime = hub.register("d", &["claude"]).await[0];
+    let of_daemon = format!("/api/daemon/ws?runtime_ids={runtime}");
+    let bearer = format!("Bearer {}", hub.token);
+    assert_eq!(refused(&of_daemon, &[("authorization", &bearer)]).await, is(429, "too many connections"));
     assert_eq!(refused(&path, &[("cookie", &header)]).await, is(403, "a session cookie needs an Origin"));
     assert_eq!(
         refused(&path, &[("cookie", &header), ("origin", "https://evil.example")]).await,

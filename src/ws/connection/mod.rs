@@ -41,8 +41,9 @@ use tap::{Tap, ended_by};
 const READ_CHUNK: usize = 16 << 10;
 /// Tungstenite's own buffer; it grows for a message and is all an idle connection keeps.
 const PARSE_CHUNK: usize = 512;
-/// Messages waiting to be looked at; reading pauses beyond it.
+/// Messages waiting to be looked at, and bytes of them; reading pauses beyond it.
 const INBOX: usize = 64;
+const INBOX_BYTES: usize = 128 << 10;
 /// Answers to pings waiting to be written; reading pauses beyond it.
 const CONTROL: usize = 16 << 10;
 /// Turns of reading and writing before other connections get theirs.
@@ -64,6 +65,7 @@ pub struct Connection<T> {
     /// What the socket did not take of the last write.
     rest: Bytes,
     inbox: VecDeque<String>,
+    inbox_bytes: usize,
     /// The end, while messages before it are still in the inbox.
     ended: Option<Ended>,
     limits: Limits,
@@ -95,6 +97,7 @@ impl<T: Transport> Connection<T> {
             control: Vec::new(),
             rest: Bytes::new(),
             inbox: VecDeque::new(),
+            inbox_bytes: 0,
             ended: None,
             limits,
             deaf: false,
@@ -172,6 +175,7 @@ impl<T: Transport> Connection<T> {
                     return Poll::Ready(());
                 }
                 self.inbox.clear();
+                self.inbox_bytes = 0;
                 if wrote.is_pending() && self.control.len() >= CONTROL {
                     return Poll::Pending;
                 }
@@ -190,7 +194,11 @@ impl<T: Transport> Connection<T> {
 
     fn poll(&mut self, cx: &mut Context<'_>, mail: &Peer, source: &mut impl Source) -> Poll<Signal> {
         loop {
-            if let Some(text) = self.inbox.pop_front() {
+            // What is answered to it has to find room.
+            if self.control.len() < CONTROL
+                && let Some(text) = self.inbox.pop_front()
+            {
+                self.inbox_bytes -= text.len();
                 return Poll::Ready(Signal::Text(text));
             }
             if let Some(ended) = self.ended.take() {
@@ -202,7 +210,11 @@ impl<T: Transport> Connection<T> {
             if std::mem::take(&mut self.ticked) {
                 return Poll::Ready(Signal::Tick);
             }
-            match ready!(self.poll_io(cx, mail, source)) {
+            let io = self.poll_io(cx, mail, source);
+            if io.is_pending() && !self.inbox.is_empty() && self.control.len() < CONTROL {
+                continue;
+            }
+            match ready!(io) {
                 // What was read before the end counts.
                 Some(Signal::Ended(ended)) if !self.inbox.is_empty() => self.ended = Some(ended),
                 Some(signal) => return Poll::Ready(signal),
@@ -219,11 +231,8 @@ impl<T: Transport> Connection<T> {
         }
         let waiting = self.inbox.len();
         for _ in 0..TURNS {
-            let read = if self.inbox.len() < INBOX && self.control.len() < CONTROL {
-                self.poll_read(cx)
-            } else {
-                Poll::Pending
-            };
+            let has_room = self.inbox.len() < INBOX && self.inbox_bytes < INBOX_BYTES;
+            let read = if has_room && self.control.len() < CONTROL { self.poll_read(cx) } else { Poll::Pending };
             if let Poll::Ready(Err(ended)) = read {
                 return Poll::Ready(Some(Signal::Ended(ended)));
             }
@@ -303,7 +312,10 @@ impl<T: Transport> Connection<T> {
             let read = self.parser.read(&mut tap);
             input = tap.input;
             match read {
-                Ok(Message::Text(text)) => self.inbox.push_back(text.as_str().to_owned()),
+                Ok(Message::Text(text)) => {
+                    self.inbox_bytes += text.len();
+                    self.inbox.push_back(text.as_str().to_owned());
+                }
                 Ok(Message::Binary(_)) => {
                     return Err(Ended::ByUs(Close::new(close::VIOLATION, "text frames only")));
                 }
