@@ -55,16 +55,21 @@ pub async fn send(
 
 /// The task that answers a message. One that has not begun answers this one as well.
 async fn ask(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, worker: &Worker, session: ChatSessionId) -> Result<Row> {
-    if let Some(waiting) = tasks::queued_of_chat(tx, session).await? {
+    let waiting = tasks::queued_of_chat(tx, session).await?;
+    if let Some(waiting) = &waiting {
         if waiting.runtime_id == Some(worker.seat.id) {
-            return Ok(waiting);
+            return Ok(waiting.clone());
         }
         // The agent has moved, and nobody may ever ask for work where it was.
         queue.cancel(tx, who.workspace, Which::Task(waiting.id), |id| id == worker.agent.id).await?;
     }
     let wish = Wish { work: Work::Chat(session), priority: PRIORITY, initiator: Some(who.user), force_fresh: false };
     let task = queue.enqueue(tx, worker, wish).await?;
-    task.ok_or_else(|| Error::internal("a chat's message was not queued"))
+    let task = task.ok_or_else(|| Error::internal("a chat's message was not queued"))?;
+    if let Some(stranded) = waiting {
+        messages::hand_on(tx, stranded.id, task.id).await?;
+    }
+    Ok(task)
 }
 
 /// Removes a chat with all that was said in it, and ends its work.

@@ -12,7 +12,7 @@ use crate::{
     db::{Tx, exec},
     error::Result,
     ids::TaskId,
-    workspace::agents,
+    workspace::{agents, chats::messages},
 };
 
 /// Queues another attempt of a task that failed; whether there is one.
@@ -40,6 +40,7 @@ pub(super) async fn again(queue: &Arc<Queue>, tx: &mut Tx, agent: &agents::Row, 
         && let Some(waiting) = queued_of_chat(tx, chat).await?
     {
         // It answers all that was asked so far: another one would find nothing to answer.
+        messages::hand_on(tx, row.id, waiting.id).await?;
         return if fresh { forget_session(tx, waiting.id).await.map(|()| true) } else { Ok(true) };
     }
     let new = New {
@@ -59,11 +60,14 @@ pub(super) async fn again(queue: &Arc<Queue>, tx: &mut Tx, agent: &agents::Row, 
         daemon_id: row.daemon_id.clone(),
         context: row.context.as_ref().map(|context| context.0.clone()),
     };
-    let queued = queue.insert(tx, agent, new).await?;
-    if queued.is_none() {
+    let Some(child) = queue.insert(tx, agent, new).await? else {
         tracing::info!(task = %row.id, "not tried again: the agent has another task for the issue");
+        return Ok(false);
+    };
+    if row.chat_session_id.is_some() {
+        messages::hand_on(tx, row.id, child.id).await?;
     }
-    Ok(queued.is_some())
+    Ok(true)
 }
 
 /// A task that waits does not take up any earlier session.

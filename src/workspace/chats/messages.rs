@@ -125,6 +125,14 @@ pub async fn answer(
     Ok(row.into())
 }
 
+/// What was said for one task is for another one to answer.
+pub async fn hand_on(tx: &mut Tx, from: TaskId, to: TaskId) -> Result<()> {
+    exec!(tx, |c| sqlx::query("UPDATE chat_message SET task_id = $2 WHERE task_id = $1 AND role = 'user'")
+        .bind(from)
+        .bind(to))
+    .map(drop)
+}
+
 /// Takes back the last thing that a person said in a chat that is locked, if a task was to answer it and
 /// nobody has; its files stay in the chat.
 pub async fn withdraw(tx: &mut Tx, chat: &Chat, task: TaskId) -> Result<Option<CancelledMessage>> {

@@ -7,6 +7,7 @@ mod fail;
 mod ground;
 mod listening;
 mod messages;
+mod questions;
 mod runs_of_issues;
 mod sweeps;
 mod transitions;
