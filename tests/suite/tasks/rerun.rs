@@ -14,6 +14,7 @@ on_both_stores!(
     a_named_task_is_done_once_more_by_whoever_did_it,
     whoever_may_not_ask_is_refused_and_nothing_changes,
     an_agent_reruns_its_own_task,
+    another_attempt_goes_on_with_what_is_its_own,
 );
 
 async fn rerun(world: &World, token: &str, issue: Uuid, wish: Value) -> Answer {
@@ -172,4 +173,30 @@ async fn an_agent_reruns_its_own_task(backend: Backend) {
     rerun(&world, &token, issue, json!({})).await.expect(202);
     assert_eq!(world.told().await, ["agent:status ann idle", "task:cancelled ann", "task:queued ann"]);
     rerun(&world, &token, issue, json!({})).await.refused(401, "invalid token");
+}
+
+async fn another_attempt_goes_on_with_what_is_its_own(backend: Backend) {
+    let mut world = World::start(backend).await;
+    let ann = world.agent("ann").await;
+    let issue = world.issue_of("agent", ann).await;
+    let me = world.hub.token.clone();
+    let (task, _) = world.run().await;
+    let path = format!("/api/daemon/tasks/{task}/complete");
+    world.hub.post(&path, json!({ "session_id": "old", "work_dir": "/old" })).await.expect(200);
+    for (kept, session, folder) in [
+        (json!({}), Value::Null, Value::Null),
+        (json!({ "session_id": "own", "work_dir": "/own" }), json!("own"), json!("/own")),
+    ] {
+        rerun(&world, &me, issue, json!({})).await.expect(202);
+        let claimed = world.claim().await;
+        assert_eq!(claimed.get("prior_session_id"), None, "a clean slate");
+        let path = format!("/api/daemon/tasks/{}", id(&claimed));
+        world.hub.post(&format!("{path}/start"), json!({})).await.expect(200);
+        let mut report = kept;
+        (report["error"], report["failure_reason"]) = (json!("x"), json!("timeout"));
+        world.hub.post(&format!("{path}/fail"), report).await.expect(200);
+        let again = world.claim().await;
+        assert_eq!(again["attempt"], 2);
+        assert_eq!((&again["prior_session_id"], &again["prior_work_dir"]), (&session, &folder));
+    }
 }
