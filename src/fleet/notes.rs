@@ -1,14 +1,17 @@
 //! What the lease store remembers beside leases, for a short while: who was told that a runtime is
 //! gone, and which tasks were heard of.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::Fleet;
-use crate::ids::{TaskId, UserId};
+use crate::{
+    ids::{TaskId, UserId},
+    time::Timestamp,
+};
 
 /// A daemon that was told so recovers the orphans of all its runtimes within this.
 const TOLD_GONE: Duration = Duration::from_secs(180);
-/// A task is heard of if one of its calls came within this; its daemon asks for its status every 5 s.
+/// A task runs if one of its calls came within this; its daemon asks for its status every 5 s.
 pub const TASK_HEARD: Duration = Duration::from_secs(15);
 
 /// Beside that, for a store that answers again: a daemon's next call is under way.
@@ -33,12 +36,12 @@ impl Fleet {
         if health.changes > 1 && self.db.clock().now().since(health.well_since) < TOLD_GONE {
             return None;
         }
-        self.liveness.marked(&[format!("gone:{user}")]).await?.pop()
+        self.liveness.marked(&[format!("gone:{user}")]).await?.pop().map(|noted| noted.is_some())
     }
 
     /// A daemon called for a task.
     pub fn hear_of_task(&self, task: TaskId) {
-        self.liveness.mark(format!("task:{task}"), TASK_HEARD);
+        self.liveness.mark(format!("task:{task}"), TASK_HEARD.max(self.settings.stale_after));
     }
 
     /// As if it had not.
@@ -48,14 +51,16 @@ impl Fleet {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 
-    /// Those of some tasks that were heard of a short while ago; `None` if nobody knows.
-    pub async fn heard_of(&self, tasks: &[TaskId]) -> Option<BTreeSet<TaskId>> {
+    /// When those of some tasks that were heard of within a stale window were so last; `None` if nobody
+    /// knows.
+    pub async fn heard_of(&self, tasks: &[TaskId]) -> Option<BTreeMap<TaskId, Timestamp>> {
+        let (now, health) = (self.db.clock().now(), self.liveness.health());
         // Whoever is heard of has not had the time for it.
-        if self.db.clock().now().since(self.liveness.health().well_since) < TASK_HEARD + SETTLED {
+        if now.since(health.well_since) < TASK_HEARD + SETTLED {
             return None;
         }
         let names: Vec<String> = tasks.iter().map(|task| format!("task:{task}")).collect();
-        let heard = self.liveness.marked(&names).await?;
-        Some(tasks.iter().zip(heard).filter_map(|(task, heard)| heard.then_some(*task)).collect())
+        let noted = self.liveness.marked(&names).await?;
+        Some(tasks.iter().zip(noted).filter_map(|(task, noted)| Some((*task, noted?))).collect())
     }
 }

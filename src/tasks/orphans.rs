@@ -19,7 +19,7 @@ use super::{
     status::{Operation, active, in_flight},
 };
 use crate::{
-    db::{Session, Tx, on},
+    db::{Session, Tx, exec, on},
     error::Result,
     fleet::TASK_HEARD,
     identity::Driver,
@@ -57,16 +57,16 @@ impl Queue {
             return Ok(Recovered::default());
         }
         let ids: Vec<TaskId> = found.iter().map(|row| row.id).collect();
-        let heard = match self.fleet.was_told_gone(driver.user).await {
+        let runs = match self.fleet.was_told_gone(driver.user).await {
             Some(false) => BTreeSet::new(),
             // Nobody knows, if the store that would know does not answer: then time will tell.
             told => match (told, self.fleet.heard_of(&ids).await) {
-                (Some(true), Some(heard)) => heard,
+                (Some(true), Some(heard)) => since(&heard, self.db.clock().now().minus(TASK_HEARD)),
                 _ => ids.iter().copied().collect(),
             },
         };
         let queue = self.clone();
-        let left = Left { runtime, began, seen: ids.into_iter().collect(), heard };
+        let left = Left { runtime, began, seen: ids.into_iter().collect(), runs };
         self.db.write(workspace, async move |tx| queue.recover(tx, workspace, &left).await).await
     }
 
@@ -77,7 +77,7 @@ impl Queue {
         let rows = left_behind(tx, runtime, began).await?;
         // What was claimed since was nobody's to lose.
         let rows = rows.into_iter().filter(|row| held.has(row.agent_id) && left.seen.contains(&row.id));
-        let (spared, lost): (Vec<Row>, Vec<Row>) = rows.partition(|row| left.heard.contains(&row.id));
+        let (spared, lost): (Vec<Row>, Vec<Row>) = rows.partition(|row| left.runs.contains(&row.id));
         let now = tx.now();
         for row in &spared {
             on!(tx, |c| async {
@@ -116,6 +116,7 @@ impl Queue {
         let ids: Vec<TaskId> = due.iter().map(|row| row.id).collect();
         // Later, if nobody knows.
         let Some(heard) = self.fleet.heard_of(&ids).await else { return Ok(0) };
+        let heard = Arc::new(heard);
         let mut by_workspace: BTreeMap<WorkspaceId, Vec<Row>> = BTreeMap::new();
         due.into_iter().for_each(|row| by_workspace.entry(row.workspace_id).or_default().push(row));
         let mut count = 0;
@@ -138,7 +139,7 @@ impl Queue {
         tx: &mut Tx,
         workspace: WorkspaceId,
         rows: &[Row],
-        heard: &BTreeSet<TaskId>,
+        heard: &BTreeMap<TaskId, Timestamp>,
         before: Timestamp,
     ) -> Result<usize> {
         let held = Held::take(tx, workspace, rows).await?;
@@ -147,18 +148,21 @@ impl Queue {
         let mut suspected = find_all(tx, &ids).await?;
         suspected
             .retain(|row| row.orphan_check_at.is_some_and(|at| at < before) && Operation::Fail.applies_to(row.status));
-        let (spared, lost): (Vec<Row>, Vec<Row>) = suspected.into_iter().partition(|row| heard.contains(&row.id));
+        let (spared, lost): (Vec<Row>, Vec<Row>) =
+            suspected.into_iter().partition(|row| heard.get(&row.id).copied() >= row.orphan_check_at);
         for row in &spared {
-            on!(tx, |c| async {
-                sqlx::query("UPDATE task SET orphan_check_at = NULL WHERE id = $1")
-                    .bind(row.id)
-                    .execute(c)
-                    .await
-                    .map(drop)
-            })?;
+            acquit(tx, row.id, row.orphan_check_at).await?;
         }
         Ok(self.fail_all(tx, &held, lost, &failure()).await?.rows.len())
     }
+}
+
+/// A task is under a suspicion no longer.
+async fn acquit(tx: &mut Tx, task: TaskId, suspected: Option<Timestamp>) -> Result<()> {
+    exec!(tx, |c| sqlx::query("UPDATE task SET orphan_check_at = NULL WHERE id = $1 AND orphan_check_at = $2")
+        .bind(task)
+        .bind(suspected))
+    .map(drop)
 }
 
 /// What a daemon may have left behind, as far as anybody knows.
@@ -167,7 +171,13 @@ struct Left {
     /// When it began to say so: what it was given since is at work.
     began: Timestamp,
     seen: BTreeSet<TaskId>,
-    heard: BTreeSet<TaskId>,
+    /// Of which a call came a short while ago, or may have come.
+    runs: BTreeSet<TaskId>,
+}
+
+/// Those that were heard of since some time.
+fn since(heard: &BTreeMap<TaskId, Timestamp>, since: Timestamp) -> BTreeSet<TaskId> {
+    heard.iter().filter(|(_, at)| **at >= since).map(|(task, _)| *task).collect()
 }
 
 async fn left_behind(db: &mut Session, runtime: RuntimeId, began: Timestamp) -> Result<Vec<Row>> {

@@ -167,7 +167,8 @@ impl Queue {
         else {
             return Ok(0);
         };
-        let lost = found.into_iter().filter(|task| !living.contains(&task.runtime_id) && !heard.contains(&task.id));
+        let is_heard = |task: &Forsaken| heard.get(&task.id).is_some_and(|at| *at >= silent);
+        let lost = found.into_iter().filter(|task| !living.contains(&task.runtime_id) && !is_heard(task));
         let lost: Vec<Found> = lost.map(|Forsaken { id, workspace_id, .. }| Found { id, workspace_id }).collect();
         Ok(self.end_found(lost, Finding::Forsaken(silent)).await)
     }

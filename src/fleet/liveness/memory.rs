@@ -13,7 +13,8 @@ const MARKS: usize = 256;
 /// See the module.
 pub struct Memory {
     leases: Mutex<HashMap<RuntimeId, (Lease, Timestamp)>>,
-    marks: Mutex<HashMap<String, Timestamp>>,
+    /// When each was noted, and until when that counts.
+    marks: Mutex<HashMap<String, (Timestamp, Timestamp)>>,
     ttl: Duration,
     clock: Clock,
     began: Timestamp,
@@ -70,16 +71,17 @@ impl Memory {
     pub(super) fn mark(&self, name: String, ttl: Duration) {
         let now = self.clock.now();
         let mut marks = self.marks.lock();
-        marks.insert(name, now.plus(ttl));
+        marks.insert(name, (now, now.plus(ttl)));
         if marks.len().is_multiple_of(MARKS) {
-            marks.retain(|_, until| *until > now);
+            marks.retain(|_, (_, until)| *until > now);
         }
     }
 
-    pub(super) fn marked(&self, names: &[String]) -> Vec<bool> {
+    pub(super) fn marked(&self, names: &[String]) -> Vec<Option<Timestamp>> {
         let now = self.clock.now();
         let marks = self.marks.lock();
-        names.iter().map(|name| marks.get(name).is_some_and(|until| *until > now)).collect()
+        let counts = |(noted, until): &(Timestamp, Timestamp)| (*until > now).then_some(*noted);
+        names.iter().map(|name| marks.get(name).and_then(counts)).collect()
     }
 
     pub(super) fn health(&self) -> Health {

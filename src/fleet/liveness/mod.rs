@@ -119,8 +119,9 @@ impl Liveness {
         }
     }
 
-    /// Which names were noted and are not over, in their order; `None` when the store does not answer.
-    pub async fn marked(&self, names: &[String]) -> Option<Vec<bool>> {
+    /// When names were noted, those that are not over, in their order; `None` when the store does not
+    /// answer.
+    pub async fn marked(&self, names: &[String]) -> Option<Vec<Option<Timestamp>>> {
         match self {
             Self::Memory(memory) => Some(memory.marked(names)),
             Self::Remote(remote) => remote.marked(names).await,

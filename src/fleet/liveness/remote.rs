@@ -174,12 +174,12 @@ impl Remote {
     pub(super) async fn mark_now(&self, names: &[String], ttl: Duration) {
         for name in names {
             let mut command = redis::cmd("SET");
-            command.arg(self.mark_key(name)).arg(1).arg("PX").arg(ttl.as_millis() as u64);
+            command.arg(self.mark_key(name)).arg(self.clock.now().0).arg("PX").arg(ttl.as_millis() as u64);
             let _: Option<String> = self.bulk(&command).await;
         }
     }
 
-    pub(super) async fn marked(&self, names: &[String]) -> Option<Vec<bool>> {
+    pub(super) async fn marked(&self, names: &[String]) -> Option<Vec<Option<Timestamp>>> {
         let mut marks = Vec::with_capacity(names.len());
         for some in names.chunks(TOGETHER) {
             let mut command = redis::cmd("MGET");
@@ -189,7 +189,7 @@ impl Remote {
             command.arg(self.generation_key());
             let mut values: Vec<Option<String>> = self.bulk(&command).await?;
             self.require_generation(values.pop().flatten().as_ref())?;
-            marks.extend(values.into_iter().map(|value| value.is_some()));
+            marks.extend(values.into_iter().map(|value| value?.parse().ok().map(Timestamp)));
         }
         Some(marks)
     }
@@ -350,7 +350,9 @@ impl Remote {
                 match waiting.wish {
                     Wish::Touch(lease) => pipe.cmd("SET").arg(key).arg(lease.to_string()).arg("PX").arg(ttl).arg("GET"),
                     Wish::Keep => pipe.cmd("GETEX").arg(key).arg("PX").arg(ttl),
-                    Wish::Mark(ttl) => pipe.cmd("SET").arg(key).arg(1).arg("PX").arg(ttl.as_millis() as u64),
+                    Wish::Mark(ttl) => {
+                        pipe.cmd("SET").arg(key).arg(self.clock.now().0).arg("PX").arg(ttl.as_millis() as u64)
+                    }
                 };
             }
             // The same round trip asks whether the server still has its data.

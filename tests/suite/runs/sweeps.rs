@@ -337,6 +337,8 @@ async fn who_is_heard_of_keeps_its_tasks(backend: Backend) {
     // A call for the task, though its runtime is offline: somebody works on it.
     assert_eq!(desk::status(hub, job.task).await, "running");
     assert_eq!(sweep(hub).await, 0);
+    hub.app.advance_clock(Duration::from_secs(140));
+    assert_eq!(sweep(hub).await, 0, "for as long as anybody else");
     hub.app.advance_clock(Duration::from_secs(20));
     // The runtime itself beats again; a verdict that is written before the beat is a matter of moments.
     http_beat(hub, world.runtime).await;
