@@ -52,9 +52,12 @@ impl Fleet {
     }
 
     /// When those of some tasks that were heard of within a stale window were so last; `None` if nobody
-    /// knows.
+    /// knows. Nobody was, if the lease store stays away: then what the rows say counts.
     pub async fn heard_of(&self, tasks: &[TaskId]) -> Option<BTreeMap<TaskId, Timestamp>> {
         let (now, health) = (self.db.clock().now(), self.liveness.health());
+        if !health.well && self.evidence.leases_stay_away(now) && now >= self.evidence.old_until() {
+            return Some(BTreeMap::new());
+        }
         // Whoever is heard of has not had the time for it.
         if now.since(health.well_since) < TASK_HEARD + SETTLED {
             return None;

@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Queue, Row,
+    Queue, Row, Voice,
     ends::{Failure, Held},
     overdue::find_all,
     reasons,
@@ -154,6 +154,18 @@ impl Queue {
             acquit(tx, row.id, row.orphan_check_at).await?;
         }
         Ok(self.fail_all(tx, &held, lost, &failure()).await?.rows.len())
+    }
+
+    /// A task was heard of. If it is suspected, its row says so as well: whoever settles what became of it
+    /// may not be able to ask the lease store. Nobody waits for it.
+    pub(super) fn hear_of_suspect(&self, voice: &Voice) {
+        let (Some(suspected), workspace, task) = (voice.orphan_check_at, voice.workspace_id, voice.id) else { return };
+        let db = self.db.clone();
+        tokio::spawn(async move {
+            if let Err(error) = db.write(workspace, async move |tx| acquit(tx, task, Some(suspected)).await).await {
+                tracing::debug!(%task, %error, "noting that a suspected orphan is none");
+            }
+        });
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     identity::{Driver, Insider},
     ids::{AgentId, ChatSessionId, IssueId, RuntimeId, TaskId, UserId, WorkspaceId},
     protocol::event::Audience,
+    time::Timestamp,
     workspace::agents,
 };
 
@@ -30,6 +31,7 @@ pub struct Voice {
     pub status: Status,
     pub issue_id: Option<IssueId>,
     pub chat_session_id: Option<ChatSessionId>,
+    pub(super) orphan_check_at: Option<Timestamp>,
     /// Who talks in the chat.
     creator: Option<UserId>,
     /// The owner of the agent, if it is private, or was when it went.
@@ -40,7 +42,7 @@ pub struct Voice {
 pub async fn voice(db: &mut Session, task: TaskId) -> Result<Option<Voice>> {
     on!(db, |c| sqlx::query_as(
         "SELECT t.id, t.workspace_id, t.agent_id, t.runtime_id, t.owner_id, t.daemon_id, t.status,
-             t.issue_id, t.chat_session_id, COALESCE(s.creator_id, t.initiator_user_id) AS creator,
+             t.issue_id, t.chat_session_id, t.orphan_check_at, COALESCE(s.creator_id, t.initiator_user_id) AS creator,
              CASE WHEN a.id IS NULL THEN t.private_to WHEN a.visibility = 'private' THEN a.owner_id END AS private_to
          FROM task t LEFT JOIN agent a ON a.id = t.agent_id LEFT JOIN chat_session s ON s.id = t.chat_session_id
          WHERE t.id = $1"
@@ -86,13 +88,14 @@ impl Voice {
 }
 
 impl Queue {
-    /// A task for the daemon that may work on it, or the refusal; it was heard of. No more than one
-    /// statement. What a task itself remembers of whose it is decides, so a daemon's late calls are
+    /// A task for the daemon that may work on it, or the refusal; it was heard of. Nobody waits for more than
+    /// one statement. What a task itself remembers of whose it is decides, so a daemon's late calls are
     /// understood when the runtime is gone.
     pub async fn hear(&self, driver: &Driver, task: TaskId) -> Result<Voice> {
         let voice = self.db.read(async move |db| voice(db, task).await).await?.ok_or_else(row::not_found)?;
         self.fleet.require_works(voice.workspace_id, voice.owner_id, &voice.daemon_id, driver).await?;
         self.fleet.hear_of_work(driver, voice.runtime_id, task);
+        self.hear_of_suspect(&voice);
         Ok(voice)
     }
 }

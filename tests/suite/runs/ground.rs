@@ -36,9 +36,10 @@ pub async fn world_with(backend: Backend, settings: &[(&'static str, &str)]) -> 
 }
 
 /// No sweep but those that a case asks for, once the first is over.
-const QUIET: (&str, &str) = ("HEARTWIRE_SWEEP_INTERVAL", "1h");
+pub const QUIET: (&str, &str) = ("HEARTWIRE_SWEEP_INTERVAL", "1h");
 
-async fn people(hub: Hub) -> World {
+/// The same on a hub that is there.
+pub async fn people(hub: Hub) -> World {
     let runtime = hub.register("d", &["claude"]).await[0];
     let agent = desk::agent(&hub, runtime, "ann", "workspace").await;
     World { hub, runtime, agent }

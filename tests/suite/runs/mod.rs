@@ -8,6 +8,7 @@ mod ground;
 mod listening;
 mod messages;
 mod questions;
+mod redis_away;
 mod runs_of_issues;
 mod sweeps;
 mod transitions;
