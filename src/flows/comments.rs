@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{
     held::Held,
+    instead,
     wakes::{self, Said},
 };
 use crate::{
@@ -119,10 +120,12 @@ pub async fn put(
     let new = comments::put(tx, who, comment, change).await?;
     tell_issue(tx, who, issue.id, before).await?;
     if old.content != new.content {
-        queue.cancel(tx, who.workspace, Which::Comment(comment), |agent| held.has(agent)).await?;
+        let ended = queue.cancel(tx, who.workspace, Which::Comment(comment), |agent| held.has(agent)).await?;
         let parent = parent(tx, who, &old).await?;
         let said = edited(&old, &issue, &new.content, parent.as_ref());
         wakes::wake(tx, queue, who, &held, comment, &said, &[]).await?;
+        let bereft = instead::bereft(tx, &ended).await?;
+        instead::ask(tx, queue, &held, &issue, bereft).await?;
     }
     Ok(new)
 }
@@ -152,15 +155,16 @@ pub async fn delete(tx: &mut Tx, queue: &Arc<Queue>, who: &Insider, comment: Com
     let agents = asked_by(tx, found.issue_id, comment).await?.into_iter().map(|task| task.agent_id);
     let held = Held::take(tx, who.workspace, agents).await?;
 
-    issues::lock(tx, who.workspace, found.issue_id).await?;
-    let mut ended = Vec::new();
+    let issue = issues::lock(tx, who.workspace, found.issue_id).await?;
+    let mut ended: Vec<Row> = Vec::new();
     for task in asked_by(tx, found.issue_id, comment).await? {
-        if let Some(by) = task.trigger_comment_id.filter(|by| !ended.contains(by)) {
-            queue.cancel(tx, who.workspace, Which::Comment(by), |agent| held.has(agent)).await?;
-            ended.push(by);
+        if let Some(by) = task.trigger_comment_id.filter(|_| ended.iter().all(|row| row.id != task.id)) {
+            ended.extend(queue.cancel(tx, who.workspace, Which::Comment(by), |agent| held.has(agent)).await?);
         }
     }
-    comments::delete(tx, who, comment).await
+    let bereft = instead::bereft(tx, &ended).await?;
+    comments::delete(tx, who, comment).await?;
+    instead::ask(tx, queue, &held, &issue, bereft).await
 }
 
 /// The work that a comment and its answers ask for, oldest first.

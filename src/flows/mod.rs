@@ -8,6 +8,7 @@ pub mod chats;
 pub mod comments;
 pub mod hear;
 mod held;
+mod instead;
 pub mod issues;
 pub mod join;
 pub mod people;

@@ -11,7 +11,8 @@ use crate::{
     db::{Session, on},
     error::Result,
     identity::Insider,
-    ids::{AgentId, ChatSessionId, IssueId, RuntimeId},
+    ids::{AgentId, ChatSessionId, CommentId, IssueId, RuntimeId},
+    time::Timestamp,
 };
 
 /// Tasks of one answer at most: the newest.
@@ -55,6 +56,28 @@ pub async fn newest_of(db: &mut Session, issue: IssueId, agent: AgentId) -> Resu
     .bind(issue)
     .bind(agent)
     .fetch_optional(c))
+}
+
+/// When an agent last began to work on an issue, in a task that was not called off.
+pub async fn last_begun(db: &mut Session, issue: IssueId, agent: AgentId) -> Result<Option<Timestamp>> {
+    on!(db, |c| sqlx::query_scalar(
+        "SELECT started_at FROM task WHERE issue_id = $1 AND agent_id = $2 AND started_at IS NOT NULL
+             AND status <> 'cancelled'
+         ORDER BY started_at DESC LIMIT 1"
+    )
+    .bind(issue)
+    .bind(agent)
+    .fetch_optional(c))
+}
+
+/// Whether an agent was ever given a task by a comment.
+pub async fn has_woken(db: &mut Session, comment: CommentId, agent: AgentId) -> Result<bool> {
+    on!(db, |c| sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM task WHERE trigger_comment_id = $1 AND agent_id = $2)"
+    )
+    .bind(comment)
+    .bind(agent)
+    .fetch_one(c))
 }
 
 /// What is to be done for an issue, newest first.

@@ -45,7 +45,8 @@ pub use ends::{Completion, Failure, Torn, Which, Withdrawn, agents_of, fail_repo
 pub use enqueue::{Trigger, Wish, Work, priority_of, summary};
 pub use history::let_go;
 pub use list::{
-    active_of_issue, newest_of, newest_of_chat, of_agent, of_issue, pending_of_runtime, queued_of_chat, snapshot,
+    active_of_issue, has_woken, last_begun, newest_of, newest_of_chat, of_agent, of_issue, pending_of_runtime,
+    queued_of_chat, snapshot,
 };
 pub use metrics::Metrics;
 pub use row::{Row, find, not_found};

@@ -95,6 +95,24 @@ pub async fn brief(db: &mut Session, workspace: WorkspaceId, comment: CommentId)
     .fetch_optional(c))
 }
 
+/// What people have said about an issue after some time, the newest first and no more of it than that.
+pub async fn said_by_people_after(db: &mut Session, issue: IssueId, after: Timestamp, most: i64) -> Result<Vec<Brief>> {
+    on!(db, |c| sqlx::query_as(
+        "SELECT id, issue_id, parent_id, author_type, author_id, content, source_task_id
+         FROM comment WHERE issue_id = $1 AND created_at > $2 AND author_type = 'member'
+         ORDER BY created_at DESC, id DESC LIMIT $3"
+    )
+    .bind(issue)
+    .bind(after)
+    .bind(most)
+    .fetch_all(c))
+}
+
+/// When something was said, if it is still there.
+pub async fn said_at(db: &mut Session, comment: CommentId) -> Result<Option<Timestamp>> {
+    on!(db, |c| sqlx::query_scalar("SELECT created_at FROM comment WHERE id = $1").bind(comment).fetch_optional(c))
+}
+
 /// Whether an agent has answered a comment, that very one.
 pub async fn has_answered(db: &mut Session, comment: CommentId, agent: AgentId) -> Result<bool> {
     let found: Option<i32> = on!(db, |c| sqlx::query_scalar(

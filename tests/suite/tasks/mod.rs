@@ -2,6 +2,7 @@
 
 mod agents;
 mod autopilots;
+mod called_again;
 mod caller_gone;
 mod chats;
 mod claim;
