@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     Queue, Row, Voice,
     ends::{Failure, Held},
-    overdue::find_all,
+    overdue::{TOGETHER, find_all},
     reasons,
     status::{Operation, active, in_flight},
 };
@@ -121,14 +121,16 @@ impl Queue {
         due.into_iter().for_each(|row| by_workspace.entry(row.workspace_id).or_default().push(row));
         let mut count = 0;
         for (workspace, rows) in by_workspace {
-            let (queue, heard) = (self.clone(), heard.clone());
-            match self
-                .db
-                .write(workspace, async move |tx| queue.settle(tx, workspace, &rows, &heard, before).await)
-                .await
-            {
-                Ok(failed) => count += failed,
-                Err(error) => tracing::warn!(%workspace, %error, "settling what became of suspected orphans"),
+            for rows in rows.chunks(TOGETHER) {
+                let (queue, rows, heard) = (self.clone(), rows.to_vec(), heard.clone());
+                match self
+                    .db
+                    .write(workspace, async move |tx| queue.settle(tx, workspace, &rows, &heard, before).await)
+                    .await
+                {
+                    Ok(failed) => count += failed,
+                    Err(error) => tracing::warn!(%workspace, %error, "settling what became of suspected orphans"),
+                }
             }
         }
         Ok(count)

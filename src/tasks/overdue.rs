@@ -23,7 +23,7 @@ use crate::{
 /// Queued tasks that one sweep may end; the next one goes on.
 const MOST: i64 = 500;
 /// Tasks that end in one transaction: each is an event or more, and others wait meanwhile.
-const TOGETHER: usize = 100;
+pub(super) const TOGETHER: usize = 100;
 
 /// How long a task may be in a status.
 struct Limit {

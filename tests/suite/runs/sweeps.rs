@@ -25,6 +25,7 @@ on_both_stores!(
     a_verdict_alone_ends_nothing,
     a_runtime_that_was_deregistered_or_revoked_ends_its_tasks_as_well,
     who_is_heard_of_keeps_its_tasks,
+    no_more_than_a_hundred_orphans_end_together,
 );
 on_all_stores!(tasks_of_a_runtime_that_is_gone_fail_with_nobody_else_s_help);
 
@@ -375,4 +376,36 @@ async fn tasks_of_a_runtime_that_is_gone_fail_with_nobody_else_s_help(backend: B
     assert_eq!(issue["status"], "in_progress", "it is tried again");
     let again = desk::uuid(&events[0]["payload"]["task_id"]);
     assert_eq!(id(&hub.cli("GET", "/api/agent-task-snapshot", Value::Null).await.expect(200)[0]), again);
+}
+
+async fn no_more_than_a_hundred_orphans_end_together(backend: Backend) {
+    let world = world(backend).await;
+    let hub = &world.hub;
+    let (agent, runtime) = (world.agent, world.runtime);
+    give(
+        hub,
+        &Given { agent, runtime, status: "running", dispatched: Some(90), started: Some(80), ..Given::default() },
+    )
+    .await;
+    hub.sql("UPDATE task SET serial_key = NULL, attempt = 2, orphan_check_at = started_at").await;
+    hub.sql(match backend {
+        Backend::Sqlite => "
+            INSERT INTO task (id, workspace_id, agent_id, runtime_id, origin_runtime_id, owner_id, daemon_id, status,
+                              priority, attempt, dispatched_at, started_at, orphan_check_at, created_at)
+            WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 149)
+            SELECT randomblob(16), workspace_id, agent_id, runtime_id, origin_runtime_id, owner_id, daemon_id, status,
+                   priority, attempt, dispatched_at, started_at, orphan_check_at, created_at FROM task, n",
+        _ => "
+            INSERT INTO task (id, workspace_id, agent_id, runtime_id, origin_runtime_id, owner_id, daemon_id, status,
+                              priority, attempt, dispatched_at, started_at, orphan_check_at, created_at)
+            SELECT gen_random_uuid(), workspace_id, agent_id, runtime_id, origin_runtime_id, owner_id, daemon_id, status,
+                   priority, attempt, dispatched_at, started_at, orphan_check_at, created_at
+            FROM task, generate_series(1, 149)",
+    })
+    .await;
+    hub.app.advance_clock(Duration::from_secs(20));
+    assert_eq!(sweep(hub).await, 150);
+    // A transaction has one time.
+    let together = "SELECT CAST(COUNT(*) AS text) FROM task WHERE status = 'failed' GROUP BY completed_at ORDER BY 1";
+    assert_eq!(hub.rows(together).await, ["100", "50"]);
 }
