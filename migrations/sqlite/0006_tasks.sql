@@ -60,10 +60,15 @@ CREATE INDEX task_active_of_agent ON task (agent_id)
     WHERE status IN ('queued', 'dispatched', 'running', 'waiting_local_directory');
 CREATE INDEX task_active_of_issue ON task (issue_id)
     WHERE issue_id IS NOT NULL AND status IN ('queued', 'dispatched', 'running', 'waiting_local_directory');
--- What a runtime's daemon may claim, by agent, best first.
-CREATE INDEX task_queued ON task (runtime_id, agent_id, priority DESC, created_at, id) WHERE status = 'queued';
--- Who is woken when an agent has room again.
-CREATE INDEX task_waiting ON task (agent_id, priority DESC, created_at, id) WHERE status = 'queued';
+-- Who has something waiting at a runtime; and of an agent's wishes, whose key is the agent, the best first.
+CREATE INDEX task_queued ON task (runtime_id, agent_id, serial_key, priority DESC, created_at, id)
+    WHERE status = 'queued';
+-- What else a runtime's daemon may claim of an agent's, best first. Wishes are not among it, since there may
+-- be many and one runs at a time.
+CREATE INDEX task_next ON task (runtime_id, agent_id, priority DESC, created_at, id)
+    WHERE status = 'queued' AND (serial_key IS NULL OR serial_key <> agent_id);
+-- Where something of an agent's waits.
+CREATE INDEX task_waiting ON task (agent_id, runtime_id) WHERE status = 'queued';
 -- What a runtime's end, a restart of its daemon and a claim that was lost are about.
 CREATE INDEX task_on_runtime ON task (runtime_id, status)
     WHERE status IN ('queued', 'dispatched', 'running', 'waiting_local_directory');
