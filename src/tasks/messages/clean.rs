@@ -13,7 +13,7 @@ const LONGEST_WORD: usize = 255;
 /// What a message without a type is.
 const PLAIN: &str = "text";
 /// Numbers up to here are exact in every client.
-const GREATEST_SEQ: i64 = (1 << 53) - 1;
+pub(super) const GREATEST_SEQ: i64 = (1 << 53) - 1;
 
 /// A message without its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use sqlx::types::Json;
 
 use super::{
     super::Voice,
-    clean::{Clean, batch_digest},
+    clean::{Clean, GREATEST_SEQ, batch_digest},
 };
 use crate::{
     db::{Arm, Tx, exec, on},
-    error::Result,
+    error::{Error, Result},
     ids::{TaskId, WorkspaceId},
     protocol::transcript::TaskMessage,
     time::Timestamp,
@@ -37,7 +37,7 @@ pub(super) async fn batch(tx: &mut Tx, voice: &Voice, batch: &[Clean]) -> Result
         return Ok(Vec::new());
     }
     let known = known(tx, voice.id, &stream, batch).await?;
-    let numbered = number(&mut stream, batch, &known);
+    let numbered = number(&mut stream, batch, &known)?;
     batches.push(digest);
     let forgotten = batches.len().saturating_sub(REMEMBERED);
     batches.drain(..forgotten);
@@ -68,8 +68,8 @@ fn wire(voice: &Voice, pos: i64, seq: i64, message: &Clean, now: Timestamp) -> T
 }
 
 /// Numbers the messages that are new: with their daemon's number and the offset, and beyond all that
-/// there were once a number comes again with other words.
-fn number<'b>(stream: &mut Stream, batch: &'b [Clean], known: &HashMap<i64, i64>) -> Vec<(i64, &'b Clean)> {
+/// there were once a number comes again with other words. Refused where that leaves what clients count with.
+fn number<'b>(stream: &mut Stream, batch: &'b [Clean], known: &HashMap<i64, i64>) -> Result<Vec<(i64, &'b Clean)>> {
     let mut given: HashMap<i64, i64> = HashMap::new();
     let mut numbered = Vec::with_capacity(batch.len());
     for (index, message) in batch.iter().enumerate() {
@@ -80,15 +80,18 @@ fn number<'b>(stream: &mut Stream, batch: &'b [Clean], known: &HashMap<i64, i64>
                 // So far up that whatever comes after it in this batch meets nothing, either.
                 let least = batch[index..].iter().map(|message| message.seq).min().unwrap_or(message.seq);
                 stream.seq_offset = stream.last_seq + 1 - least;
-                seq = message.seq + stream.seq_offset;
+                seq = message.seq.saturating_add(stream.seq_offset);
             }
             None => {}
+        }
+        if seq > GREATEST_SEQ {
+            return Err(Error::invalid("seq_exhausted", "seq is beyond what a task's messages can be numbered with"));
         }
         given.insert(seq, message.digest);
         stream.last_seq = stream.last_seq.max(seq);
         numbered.push((seq, message));
     }
-    numbered
+    Ok(numbered)
 }
 
 /// The digests of the stored messages whose numbers a batch may meet. Nothing is read for numbers that
@@ -205,7 +208,7 @@ mod tests {
         let mut all = Vec::new();
         for batch in batches {
             let batch: Vec<Clean> = batch.iter().map(|(seq, digest)| said(*seq, *digest)).collect();
-            let numbered = number(&mut stream, &batch, &known);
+            let numbered = number(&mut stream, &batch, &known).unwrap();
             numbered.iter().for_each(|(seq, message)| {
                 assert!(known.insert(*seq, message.digest).is_none(), "{seq} was given twice");
             });

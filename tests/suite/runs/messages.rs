@@ -21,6 +21,7 @@ on_both_stores!(
     a_batch_is_stored_as_a_whole_or_not_at_all,
     many_batches_at_once_have_no_gap,
     whatever_a_daemon_does_the_record_is_right,
+    numbers_stay_within_what_clients_count_with,
 );
 
 fn text(seq: i64, content: &str) -> Value {
@@ -425,4 +426,21 @@ async fn whatever_a_daemon_does_the_record_is_right(backend: Backend) {
     let status = hub.cli("GET", &format!("/api/issues/{issue}/task-runs"), Value::Null).await.expect(200);
     let ids: Vec<Uuid> = status.as_array().unwrap().iter().map(id).collect();
     assert_eq!(ids, [second.task, first.task]);
+}
+
+async fn numbers_stay_within_what_clients_count_with(backend: Backend) {
+    const GREATEST: i64 = (1 << 53) - 1;
+    let world = world(backend).await;
+    let task = run(&world).await;
+    report(&world, task, json!([text(0, "a"), text(GREATEST, "b")])).await;
+    let path = format!("/api/daemon/tasks/{task}/messages");
+    for round in 0..4 {
+        let words = |seq| text(seq, &format!("{seq} {round}"));
+        let batch = json!({ "messages": [words(0), words(GREATEST), words(0), words(GREATEST)] });
+        let refused = world.hub.post(&path, batch).await;
+        refused.refused(400, "seq is beyond what a task's messages can be numbered with");
+    }
+    // What has a number of its own is still heard.
+    report(&world, task, json!([text(5, "c")])).await;
+    assert_eq!(said(&world.transcript(task).await), [(1, 0, "a"), (2, GREATEST, "b"), (3, 5, "c")]);
 }
