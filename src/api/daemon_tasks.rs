@@ -11,6 +11,7 @@ use super::{
     Api,
     answer::{nothing, ok},
     extract::{self, Asked, Body, Caller, Large, Segment},
+    optional::OptionalBody,
     patience::{LONG, SHORT, patiently},
     tasks::{Listed, transcript},
 };
@@ -76,7 +77,7 @@ pub async fn wait(
     State(api): State<Api>,
     caller: Caller,
     segment: Segment,
-    Body(wish): Body<WaitTask>,
+    OptionalBody(wish): OptionalBody<WaitTask>,
 ) -> Result<Response> {
     let call = Call::new(&api, &caller, &segment)?;
     let waiting = patiently(LONG, |doubtful| {

@@ -9,6 +9,7 @@ use super::{
     Api,
     answer::{accepted, at_position, created, nothing, ok},
     extract::{self, Asked, Body, Door, Path, Segment},
+    optional::OptionalBody,
 };
 use crate::{
     error::{Error, Result},
@@ -177,7 +178,7 @@ pub async fn rerun(
     State(api): State<Api>,
     door: Door,
     Path(reference): Segment,
-    Body(wish): Body<Rerun>,
+    OptionalBody(wish): OptionalBody<Rerun>,
 ) -> Result<Response> {
     let queue = api.queue.clone();
     let write = api.db.write(door.workspace(), async move |tx| {

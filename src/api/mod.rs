@@ -23,6 +23,7 @@ mod lifeline;
 mod me;
 mod members;
 mod metrics;
+mod optional;
 mod origin;
 mod pages;
 mod patience;

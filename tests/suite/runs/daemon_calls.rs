@@ -15,6 +15,7 @@ use crate::{
 };
 
 on_both_stores!(
+    why_a_task_waits_need_not_be_said,
     a_run_is_started_by_its_own_daemon,
     folders_are_kept_unless_what_they_were_for_is_gone,
     tokens_that_were_used_are_stored_once_for_a_task_and_a_model,
@@ -339,4 +340,16 @@ async fn a_database_that_is_away_is_waited_for_and_never_taken_for_an_end() {
     assert_eq!(desk::status(&hub, task).await, "completed");
     let said = hub.get(&path("messages")).await.expect(200);
     assert_eq!(said.as_array().unwrap().len(), 1);
+}
+
+async fn why_a_task_waits_need_not_be_said(backend: Backend) {
+    let world = world(backend).await;
+    world.assigned("t").await;
+    let job = world.claim().await;
+    // `Null` is no body at all here.
+    let waiting = world.call(job.task, "wait-local-directory", Value::Null).await;
+    assert_eq!(waiting["status"], "waiting_local_directory");
+    let path = format!("/api/daemon/tasks/{}/wait-local-directory", job.task);
+    let broken = world.hub.raw("POST", &path, Some(&world.hub.token), b"{".to_vec(), &[]).await;
+    broken.refused(400, "invalid request body");
 }

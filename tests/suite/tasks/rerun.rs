@@ -60,6 +60,9 @@ async fn whoever_has_the_issue_begins_afresh(backend: Backend) {
         let tail = &told[told.len() - 2..];
         assert_eq!(tail, ["task:cancelled ann", "task:queued ann"], "of that agent's only: {told:?}");
     }
+    let path = format!("/api/issues/{issue}/rerun?workspace_id={}", world.hub.workspace);
+    world.hub.post(&path, Value::Null).await.expect(202);
+    assert_eq!(world.told().await, ["task:cancelled ann", "task:queued ann"], "without a body");
     let tasks = world.tasks().await;
     assert_eq!(tasks.last().unwrap(), "ann queued fresh p4");
     assert!(tasks[1].starts_with("bob queued p4"), "{tasks:?}");
