@@ -20,6 +20,9 @@ const MOST: i64 = 1000;
 /// Characters of what agents put out, of one answer at most.
 const LETTERS: i64 = 16 << 20;
 
+/// Characters of an error that is told in short.
+const IN_SHORT: i32 = 1000;
+
 /// The newest tasks, no more of them than such an answer holds.
 macro_rules! within_letters {
     ($of:literal) => {
@@ -127,21 +130,38 @@ pub async fn snapshot(db: &mut Session, who: &Insider) -> Result<Vec<Row>> {
     .bind(all)
     .bind(MOST_ACTIVE)
     .fetch_all(c))?;
-    let ended: Vec<Row> = on!(db, |c| {
+    rows.extend(last_ends(db, who, all).await?);
+    rows.sort_by_key(|row| (Reverse(row.created_at), row.id));
+    Ok(rows)
+}
+
+/// What each agent came to an end with last. Each is there; what the older ones put out is left out where
+/// it would be too much.
+async fn last_ends(db: &mut Session, who: &Insider, all: bool) -> Result<Vec<Row>> {
+    on!(db, |c| {
         sqlx::query_as(
-            "SELECT t.* FROM agent a JOIN task t ON t.id =
-                 (SELECT l.id FROM task l WHERE l.agent_id = a.id AND l.status IN ('completed', 'failed')
-                  ORDER BY l.completed_at DESC, l.id DESC LIMIT 1)
-             WHERE a.workspace_id = $1 AND (a.visibility <> 'private' OR a.owner_id = $2 OR $3)",
+            "SELECT t.id, t.workspace_id, t.agent_id, t.runtime_id, t.owner_id, t.daemon_id, t.status, t.priority,
+                 t.issue_id, t.chat_session_id, t.autopilot_run_id, t.trigger_comment_id, t.trigger_summary, t.context,
+                 t.force_fresh_session, t.is_leader_task, t.initiator_user_id, t.attempt, t.max_attempts,
+                 t.parent_task_id, t.session_id, t.work_dir, t.failure_reason, t.dispatched_at, t.started_at,
+                 t.waiting_at, t.orphan_check_at, t.completed_at, t.created_at,
+                 CASE WHEN n.letters <= $4 THEN t.result END AS result,
+                 CASE WHEN n.letters <= $4 THEN t.error ELSE SUBSTR(t.error, 1, $5) END AS error
+             FROM (SELECT l.id, SUM(LENGTH(COALESCE(CAST(l.result AS text), '')) + LENGTH(COALESCE(l.error, '')))
+                       OVER (ORDER BY l.completed_at DESC, l.id) AS letters
+                   FROM agent a JOIN task l ON l.id =
+                       (SELECT e.id FROM task e WHERE e.agent_id = a.id AND e.status IN ('completed', 'failed')
+                        ORDER BY e.completed_at DESC, e.id DESC LIMIT 1)
+                   WHERE a.workspace_id = $1 AND (a.visibility <> 'private' OR a.owner_id = $2 OR $3)) n
+             JOIN task t ON t.id = n.id",
         )
         .bind(who.workspace)
         .bind(who.user)
         .bind(all)
+        .bind(LETTERS)
+        .bind(IN_SHORT)
         .fetch_all(c)
-    })?;
-    rows.extend(ended);
-    rows.sort_by_key(|row| (Reverse(row.created_at), row.id));
-    Ok(rows)
+    })
 }
 
 /// What has not begun on a runtime, in the order in which it is claimed.

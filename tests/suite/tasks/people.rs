@@ -14,6 +14,7 @@ on_both_stores!(
     a_task_is_ended_once_and_wakes_the_next,
     not_everybody_ends_everything,
     the_snapshot_has_what_is_to_be_done_and_what_was_done_last,
+    the_snapshot_has_every_agent_s_last_end_and_no_more_words_than_can_be_held,
     what_was_said_in_another_s_chat_is_nobody_s_to_read,
 );
 
@@ -225,4 +226,24 @@ async fn what_was_said_in_another_s_chat_is_nobody_s_to_read(backend: Backend) {
     let failed = list.as_array().unwrap().iter().find(|row| id(row) == task).unwrap();
     assert_eq!((&failed["status"], &failed["error"]), (&json!("failed"), &Value::Null));
     assert_eq!(failed["failure_reason"], "agent_error.unknown");
+}
+
+async fn the_snapshot_has_every_agent_s_last_end_and_no_more_words_than_can_be_held(backend: Backend) {
+    let hub = Hub::start(backend).await;
+    let runtime = hub.register("d", &["claude"]).await[0];
+    for number in 0..20 {
+        let agent = desk::agent(&hub, runtime, &format!("agent {number}"), "workspace").await;
+        let task = desk::wish(&hub, &hub.token, agent).await;
+        assert_eq!(id(&desk::claim(&hub, runtime).await), task);
+        desk::report(&hub, task, "fail", json!({ "error": "x" })).await;
+    }
+    hub.sql(match backend {
+        Backend::Sqlite => "UPDATE task SET error = printf('%.*c', 1000000, 'x')",
+        _ => "UPDATE task SET error = repeat('x', 1000000)",
+    })
+    .await;
+    let list = hub.cli("GET", "/api/agent-task-snapshot", Value::Null).await.expect(200);
+    let words: Vec<usize> = list.as_array().unwrap().iter().map(|task| task["error"].as_str().unwrap().len()).collect();
+    let expected: Vec<usize> = (0..20).map(|place| if place < 16 { 1_000_000 } else { 1000 }).collect();
+    assert_eq!(words, expected, "the newest whole, the others in short");
 }
