@@ -65,6 +65,7 @@ async fn read(
     most: i64,
     letters: i64,
 ) -> Result<Vec<TaskMessage>> {
+    let Some(after) = begin(db, task, since).await? else { return Ok(Vec::new()) };
     let rows: Vec<Row> = on!(db, |c| sqlx::query_as(
         "SELECT pos, seq, type, tool, content, input, output, created_at FROM (
              SELECT m.*, SUM(letters) OVER (ORDER BY pos) - letters AS before FROM (
@@ -75,12 +76,26 @@ async fn read(
          ) n WHERE before < $5 ORDER BY pos"
     )
     .bind(task)
-    .bind(since.pos)
+    .bind(after)
     .bind(since.seq)
     .bind(most)
     .bind(letters)
     .fetch_all(c))?;
     Ok(rows.into_iter().map(|row| row.wire(task, issue)).collect())
+}
+
+/// The position after which to read; none if there is nothing with a greater number. It is looked for among
+/// the numbers: whoever asks knows most of the messages, and they need not be read again.
+async fn begin(db: &mut Session, task: TaskId, since: Since) -> Result<Option<i64>> {
+    let Some(seq) = since.seq.filter(|seq| *seq > 0 && since.pos <= 0) else { return Ok(Some(since.pos)) };
+    let first: Option<i64> = on!(db, |c| sqlx::query_scalar(
+        // The sum keeps the least position from being looked for along the positions.
+        "SELECT MIN(pos + 0) FROM task_message WHERE task_id = $1 AND seq > $2"
+    )
+    .bind(task)
+    .bind(seq)
+    .fetch_one(c))?;
+    Ok(first.map(|pos| pos - 1))
 }
 
 impl Row {

@@ -6,11 +6,12 @@ use crate::{
     error::Result,
     ids::{ChatMessageId, ChatSessionId, RuntimeId, TaskId, WorkspaceId},
     protocol::task::ClaimedAttachment,
+    time::Timestamp,
     workspace::attachments,
 };
 
 /// Messages that are handed over at most: the newest. A daemon that is away does not end the talking.
-const MOST: i64 = 200;
+const MOST: usize = 200;
 
 /// A chat, wherever it lies.
 #[derive(sqlx::FromRow)]
@@ -36,6 +37,7 @@ struct Message {
     id: ChatMessageId,
     role: String,
     content: String,
+    created_at: Timestamp,
     /// Whether it asked for this very task.
     asked: bool,
 }
@@ -59,25 +61,40 @@ pub(super) async fn tell(tx: &mut Tx, row: &Row, found: Found, task: &mut Claime
 /// What a person has said since the agent's last word, and what asked for this task before that: it was
 /// said while another answer was on its way. Oldest first.
 async fn unanswered(tx: &mut Tx, chat: ChatSessionId, task: TaskId) -> Result<Vec<Message>> {
-    let latest: Vec<Message> = on!(tx, |c| sqlx::query_as(
-        "SELECT id, role, content, COALESCE(task_id = $2, false) AS asked FROM chat_message
-         WHERE chat_session_id = $1 AND (role = 'user' AND task_id = $2 OR created_at >= COALESCE(
-             (SELECT created_at FROM chat_message WHERE chat_session_id = $1 AND role <> 'user'
-              ORDER BY created_at DESC, id DESC LIMIT 1), 0))
-         ORDER BY created_at DESC, id DESC LIMIT $3"
+    let mut found = last_said(tx, chat, task).await?;
+    found.sort_by_key(|message| (message.created_at, message.id));
+    let last_word = found.iter().rev().find(|message| message.role != "user");
+    let answered = last_word.map(|word| (word.created_at, word.id));
+    found.retain(|message| {
+        message.role == "user" && (message.asked || Some((message.created_at, message.id)) > answered)
+    });
+    found.dedup_by_key(|message| message.id);
+    let earlier = found.len().saturating_sub(MOST);
+    found.drain(..earlier);
+    Ok(found)
+}
+
+/// What was said in a chat last, down to the agent's last word, and what asked for a task, which may be the
+/// same. Two looks, each along its index: chats grow long.
+async fn last_said(tx: &mut Tx, chat: ChatSessionId, task: TaskId) -> Result<Vec<Message>> {
+    on!(tx, |c| sqlx::query_as(
+        "SELECT * FROM (
+             SELECT id, role, content, created_at, false AS asked FROM chat_message
+             WHERE chat_session_id = $1 AND created_at >= COALESCE(
+                 (SELECT created_at FROM chat_message WHERE chat_session_id = $1 AND role <> 'user'
+                  ORDER BY created_at DESC, id DESC LIMIT 1), 0)
+             ORDER BY created_at DESC, id DESC LIMIT $3
+         ) latest
+         UNION ALL
+         SELECT * FROM (
+             SELECT id, role, content, created_at, true AS asked FROM chat_message
+             WHERE task_id = $2 AND role = 'user' ORDER BY created_at DESC, id DESC LIMIT $3
+         ) asking"
     )
     .bind(chat)
     .bind(task)
-    .bind(MOST)
-    .fetch_all(c))?;
-    let mut answered = false;
-    let open = latest.into_iter().filter(|message| {
-        answered |= message.role != "user";
-        message.role == "user" && (message.asked || !answered)
-    });
-    let mut messages: Vec<Message> = open.collect();
-    messages.reverse();
-    Ok(messages)
+    .bind(MOST as i64)
+    .fetch_all(c))
 }
 
 /// What came with the messages, in their order.
