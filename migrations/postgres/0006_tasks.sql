@@ -21,6 +21,8 @@ CREATE TABLE task (
     -- Tasks of one agent with one key run one after the other: the issue, the chat, or the agent itself
     -- for wishes. Runs of autopilots have none.
     serial_key          uuid,
+    -- Said for itself, so that PostgreSQL knows how many of either kind there are.
+    is_wish             boolean NOT NULL GENERATED ALWAYS AS (COALESCE(serial_key = agent_id, false)) STORED,
     trigger_comment_id  uuid,
     trigger_summary     text,
     context             jsonb,
@@ -60,13 +62,14 @@ CREATE INDEX task_active_of_agent ON task (agent_id)
     WHERE status IN ('queued', 'dispatched', 'running', 'waiting_local_directory');
 CREATE INDEX task_active_of_issue ON task (issue_id)
     WHERE issue_id IS NOT NULL AND status IN ('queued', 'dispatched', 'running', 'waiting_local_directory');
--- Who has something waiting at a runtime; and of an agent's wishes, whose key is the agent, the best first.
-CREATE INDEX task_queued ON task (runtime_id, agent_id, serial_key, priority DESC, created_at, id)
-    WHERE status = 'queued';
--- What else a runtime's daemon may claim of an agent's, best first. Wishes are not among it, since there may
--- be many and one runs at a time.
+-- Who has something waiting at a runtime.
+CREATE INDEX task_queued ON task (runtime_id, agent_id) WHERE status = 'queued';
+-- What a runtime's daemon may claim of an agent's, best first: apart from all else its wishes, of which
+-- there may be many and one runs at a time.
 CREATE INDEX task_next ON task (runtime_id, agent_id, priority DESC, created_at, id)
-    WHERE status = 'queued' AND (serial_key IS NULL OR serial_key <> agent_id);
+    WHERE status = 'queued' AND NOT is_wish;
+CREATE INDEX task_next_wish ON task (runtime_id, agent_id, priority DESC, created_at, id)
+    WHERE status = 'queued' AND is_wish;
 -- Where something of an agent's waits.
 CREATE INDEX task_waiting ON task (agent_id, runtime_id) WHERE status = 'queued';
 -- What a runtime's end, a restart of its daemon and a claim that was lost are about.

@@ -56,9 +56,9 @@ impl Queue {
                                    ORDER BY b.priority DESC, b.created_at, b.id LIMIT 1)
              FROM (
                  SELECT p.runtime_id, ",
-            best!("(q.serial_key IS NULL OR q.serial_key <> q.agent_id)"),
+            best!("NOT q.is_wish"),
             " AS other, ",
-            best!("q.serial_key = p.agent_id"),
+            best!("q.is_wish"),
             " AS wish FROM place p WHERE p.runtime_id IS NOT NULL
              ) n",
         ));

@@ -42,7 +42,7 @@ macro_rules! next {
             "(SELECT q.id FROM task q
               WHERE q.runtime_id = $1 AND q.agent_id = ",
             $agent,
-            " AND q.status = 'queued' AND (q.serial_key IS NULL OR q.serial_key <> q.agent_id)
+            " AND q.status = 'queued' AND NOT q.is_wish
                 AND NOT EXISTS (SELECT 1 FROM task f
                                 WHERE f.agent_id = q.agent_id AND f.serial_key = q.serial_key AND f.status IN ",
             in_flight!(),
@@ -65,9 +65,7 @@ macro_rules! next_wish {
              ELSE (SELECT q.id FROM task q
                    WHERE q.runtime_id = $1 AND q.agent_id = ",
             $agent,
-            " AND q.serial_key = ",
-            $agent,
-            " AND q.status = 'queued'
+            " AND q.status = 'queued' AND q.is_wish
                    ORDER BY q.priority DESC, q.created_at, q.id LIMIT 1) END"
         )
     };
