@@ -12,7 +12,7 @@ mod claimers;
 mod comments;
 pub mod desk;
 mod issues;
-mod many_wishes;
+mod wishes;
 mod orphans;
 mod people;
 mod quick_create;
