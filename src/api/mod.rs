@@ -19,7 +19,6 @@ mod gc_checks;
 mod guard;
 mod health;
 mod issues;
-mod lifeline;
 mod me;
 mod members;
 mod metrics;

@@ -13,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{extract::Remote, lifeline::Lifeline};
+use super::extract::Remote;
+use crate::ws::Lifeline;
 
 /// Bytes of a head at most, and of hyper's buffer.
 const BUFFER: usize = 64 << 10;

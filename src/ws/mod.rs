@@ -5,6 +5,7 @@ pub mod browser;
 mod connection;
 pub mod daemon;
 mod door;
+mod lifeline;
 mod listening;
 mod scopes;
 mod settings;
@@ -26,6 +27,7 @@ use crate::{
 
 pub use connection::{Connection, Ended, Limits, NoFrames, Signal, Source, Supply, Transport};
 pub use door::Door;
+pub use lifeline::Lifeline;
 pub use settings::{KEYS, Settings};
 pub use upgrade::check;
 

@@ -1,4 +1,5 @@
-//! The opening handshake, and getting at the stream under it.
+//! The opening handshake, and getting at the stream under it: a socket that had to keep what watched its connection
+//! until then, or hyper's own wrapping, would pay for that as long as it lives.
 
 use axum::{
     body::Body,
@@ -8,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
-use super::{Connection, Limits, Sockets, Transport};
+use super::{Connection, Lifeline, Limits, Sockets, Transport};
 use crate::error::{Error, Result};
 
 /// A session over whichever stream the upgrade yields.
@@ -60,15 +61,18 @@ pub(super) fn accept(
                 return;
             }
         };
-        match upgraded.downcast::<TokioIo<TcpStream>>() {
+        match upgraded.downcast::<TokioIo<Lifeline<TcpStream>>>() {
             Ok(parts) => {
                 // Hyper's read buffer is copied from and dropped here: kept, it would pin 8 KiB for
                 // as long as the socket lives.
-                let connection = Box::new(Connection::new(parts.io.into_inner(), &parts.read_buf, limits));
+                let connection = Box::new(Connection::new(parts.io.into_inner().into_inner(), &parts.read_buf, limits));
                 drop(parts.read_buf);
                 session.run(connection).await;
             }
-            Err(upgraded) => session.run(Box::new(Connection::new(TokioIo::new(upgraded), &[], limits))).await,
+            Err(upgraded) => {
+                tracing::warn!("a connection of an unknown kind was upgraded");
+                session.run(Box::new(Connection::new(TokioIo::new(upgraded), &[], limits))).await;
+            }
         }
     });
     let mut response = Response::new(Body::empty());

@@ -45,16 +45,16 @@ enum Phase {
 
 /// Tells the connection how far a request is.
 #[derive(Clone)]
-pub(super) struct Progress(Arc<AtomicU8>);
+pub struct Progress(Arc<AtomicU8>);
 
 impl Progress {
     /// A request's head is there.
-    pub(super) fn asked(&self) {
+    pub fn asked(&self) {
         self.set(Phase::Asked);
     }
 
     /// Its answer is there.
-    pub(super) fn answered(&self, upgrades: bool) {
+    pub fn answered(&self, upgrades: bool) {
         self.set(if upgrades { Phase::Upgraded } else { Phase::Answered });
     }
 
@@ -68,7 +68,7 @@ impl Progress {
 }
 
 /// The watched connection.
-pub(super) struct Lifeline<S> {
+pub struct Lifeline<S> {
     stream: S,
     progress: Progress,
     /// Until when something has to be read, and what for.
@@ -78,11 +78,17 @@ pub(super) struct Lifeline<S> {
 }
 
 impl<S> Lifeline<S> {
-    pub(super) fn new(stream: S) -> (Self, Progress) {
+    /// Watches a connection on which nothing was asked yet.
+    pub fn new(stream: S) -> (Self, Progress) {
         let progress = Progress(Arc::new(AtomicU8::new(Phase::Idle as u8)));
         let lifeline =
             Self { stream, progress: progress.clone(), reading: Deadline::default(), writing: Deadline::default() };
         (lifeline, progress)
+    }
+
+    /// The connection alone: a socket looks after itself.
+    pub fn into_inner(self) -> S {
+        self.stream
     }
 }
 
