@@ -130,6 +130,18 @@ mod tests {
 
     /// The cases of spec/behaviour-cases.md §13.5.
     #[test]
+    fn proxies_may_write_an_address_with_its_port() {
+        let is = |hop: &str, wanted: &str| assert_eq!(address(hop), wanted.parse().ok(), "{hop}");
+        is("203.0.113.7", "203.0.113.7");
+        is("203.0.113.7:4711", "203.0.113.7");
+        is("[2001:db8::1]", "2001:db8::1");
+        is("[2001:db8::1]:4711", "2001:db8::1");
+        is("2001:db8::1", "2001:db8::1");
+        is("::ffff:203.0.113.7", "203.0.113.7");
+        is("unknown", "");
+    }
+
+    #[test]
     fn pages_of_the_same_host_of_a_listed_origin_or_behind_a_trusted_proxy_are_admitted() {
         let origins = Origins::new(vec!["http://localhost:3000".into(), "https://multica.ai".into()]);
         let far = "192.0.2.1";

@@ -147,6 +147,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lifeline<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Lifeline<S> {
+    /// Nobody who takes some of an answer is idle, however long it is.
+    fn goes_on(&mut self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.reading.clear();
+        }
+    }
+
     /// Gives up a peer that takes nothing.
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() || self.progress.is(Phase::Upgraded) {
@@ -160,6 +167,7 @@ impl<S: AsyncWrite + Unpin> Lifeline<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Lifeline<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.goes_on(&written);
         self.watch(cx, written)
     }
 
@@ -169,6 +177,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lifeline<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.goes_on(&written);
         self.watch(cx, written)
     }
 
@@ -187,5 +196,32 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lifeline<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.watch(cx, ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_takes_a_long_answer_is_not_idle() {
+        let (here, _there) = tokio::io::duplex(64);
+        let (mut lifeline, progress) = Lifeline::new(here);
+        let cx = &mut Context::from_waker(Waker::noop());
+        progress.asked();
+        progress.answered(false);
+        // Some of the answer went, and hyper looks whether the client is still there.
+        assert!(Pin::new(&mut lifeline).poll_flush(cx).is_ready());
+        let mut bytes = [0; 8];
+        assert!(Pin::new(&mut lifeline).poll_read(cx, &mut ReadBuf::new(&mut bytes)).is_pending());
+        assert!(lifeline.reading.0.is_some(), "it may be idle");
+        assert!(Pin::new(&mut lifeline).poll_write(cx, b"more").is_ready());
+        assert!(lifeline.reading.0.is_none(), "it is not");
+        // What is flushed without anything to write says nothing.
+        assert!(Pin::new(&mut lifeline).poll_read(cx, &mut ReadBuf::new(&mut bytes)).is_pending());
+        assert!(Pin::new(&mut lifeline).poll_flush(cx).is_ready());
+        assert!(lifeline.reading.0.is_some());
     }
 }
